@@ -1,0 +1,190 @@
+//! Every error of the OpenAI surface: status, JSON, `Retry-After`. Nothing else in the program
+//! knows status codes. Shape and codes: PROTOCOLS, section 5.
+
+use std::time::Duration;
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde_json::json;
+
+use super::headers::add_decision;
+use crate::{gateway::GatewayError, protocol::chat::ChatRequestError, upstream::UpstreamError};
+
+/// Why a request gets no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The body is not a chat request.
+    #[error("{0}")]
+    Request(#[from] ChatRequestError),
+    /// A header cannot be read.
+    #[error("`{name}`: {message}")]
+    Header {
+        /// Its name.
+        name: &'static str,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The body is larger than the configuration allows.
+    #[error("the body is larger than {limit} bytes (`max_body_bytes` in the configuration)")]
+    BodyTooLarge {
+        /// The bound in bytes.
+        limit: usize,
+    },
+    /// The body did not arrive in time.
+    #[error("the body did not arrive within {} s", .0.as_secs())]
+    BodyTimeout(Duration),
+    /// The connection broke while the body was read.
+    #[error("the body ended early")]
+    BodyCut,
+    /// Not JSON.
+    #[error("`content-type`: `{0}` is not supported; send `application/json`")]
+    UnsupportedMediaType(String),
+    /// No such path.
+    #[error("there is nothing at {0}")]
+    NoSuchPath(String),
+    /// The path exists, the method does not.
+    #[error("{path} does not answer to {method}")]
+    MethodNotAllowed {
+        /// The path.
+        path: String,
+        /// The method.
+        method: String,
+    },
+    /// `GET /v1/models/{id}` for an unknown model.
+    #[error("there is no model or policy `{0}`")]
+    NoSuchModel(String),
+    /// The classifier is not loaded yet; `/ready` alone says so.
+    #[error("the classifier is still loading")]
+    NotReady,
+    /// The gateway refused or failed.
+    #[error("{0}")]
+    Gateway(#[from] GatewayError),
+}
+
+impl ApiError {
+    /// The closed fault-domain label, in `code` and in metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Request(_) => "caller_invalid_request",
+            Self::Header { .. } => "caller_invalid_header",
+            Self::BodyTooLarge { .. } => "caller_body_too_large",
+            Self::BodyTimeout(_) => "caller_body_timeout",
+            Self::BodyCut => "caller_body_cut",
+            Self::UnsupportedMediaType(_) => "caller_unsupported_media_type",
+            Self::NoSuchPath(_) => "caller_unknown_path",
+            Self::MethodNotAllowed { .. } => "caller_method_not_allowed",
+            Self::NoSuchModel(_) => "caller_unknown_model",
+            Self::NotReady => "gateway_not_ready",
+            Self::Gateway(error) => error.label(),
+        }
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Request(_) | Self::Header { .. } | Self::BodyCut => StatusCode::BAD_REQUEST,
+            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTimeout(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::NoSuchPath(_) | Self::NoSuchModel(_) => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Gateway(GatewayError::UnknownModel { .. }) => StatusCode::NOT_FOUND,
+            Self::Gateway(GatewayError::BadOverride(_) | GatewayError::NoEligibleModel(_)) => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::Gateway(GatewayError::Upstream { error, .. }) => upstream_status(error),
+        }
+    }
+
+    fn param(&self) -> Option<&str> {
+        match self {
+            Self::Request(error) => error.param.as_deref(),
+            Self::Header { name, .. } => Some(name),
+            Self::Gateway(GatewayError::UnknownModel { .. }) | Self::NoSuchModel(_) => {
+                Some("model")
+            }
+            _ => None,
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Gateway(GatewayError::Upstream { error, .. }) => error.retry_after(),
+            _ => None,
+        }
+    }
+}
+
+/// What a caller sees when the last candidate failed. The gateway's own credential being rejected
+/// is not the caller's 401.
+fn upstream_status(error: &UpstreamError) -> StatusCode {
+    match error {
+        UpstreamError::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+        UpstreamError::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
+        UpstreamError::Failed { status: 503 | 529, .. } => StatusCode::SERVICE_UNAVAILABLE,
+        UpstreamError::Rejected { status, .. } => {
+            StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_REQUEST)
+        }
+        UpstreamError::Connect(_)
+        | UpstreamError::Credential { .. }
+        | UpstreamError::NotFound { .. }
+        | UpstreamError::Failed { .. }
+        | UpstreamError::Malformed(_)
+        | UpstreamError::Cut(_) => StatusCode::BAD_GATEWAY,
+    }
+}
+
+/// OpenAI's `type` for a status.
+fn error_type(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::NOT_FOUND => "not_found_error",
+        StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+        StatusCode::GATEWAY_TIMEOUT | StatusCode::REQUEST_TIMEOUT => "timeout_error",
+        status if status.is_server_error() => "server_error",
+        _ => "invalid_request_error",
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        let body = match &self {
+            // The provider's own words about a request that it calls wrong.
+            Self::Gateway(GatewayError::Upstream {
+                error: UpstreamError::Rejected { body, .. },
+                ..
+            }) if serde_json::from_slice::<serde_json::Map<_, _>>(body).is_ok() => {
+                Body::from(body.clone())
+            }
+            _ => {
+                let error = json!({"error": {
+                    "message": self.to_string(),
+                    "type": error_type(status),
+                    "param": self.param(),
+                    "code": self.label(),
+                }});
+                Body::from(error.to_string())
+            }
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(after) = self.retry_after() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs()));
+        }
+        if let Self::Gateway(error) = &self
+            && let Some(routed) = error.routed()
+        {
+            let attempts = match error {
+                GatewayError::Upstream { attempts, .. } => *attempts,
+                _ => 0,
+            };
+            add_decision(headers, routed, attempts);
+        }
+        response
+    }
+}

@@ -1,0 +1,149 @@
+//! Headers in and out: request ids, the caller's dial, the decision.
+
+use std::time::{Duration, Instant};
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::error::ApiError;
+use crate::{
+    gateway::{Dial, RequestInfo, Routed, milliseconds},
+    units::{NanoUsd, Probability},
+};
+
+/// Longest request id taken from a caller; a longer one, or one that is not printable ASCII, is
+/// replaced by ours.
+const MAX_REQUEST_ID: usize = 128;
+/// Stands for a value that does not exist, so that the header is always there.
+const NONE: &str = "none";
+
+/// The caller's name for the request, or one of ours.
+pub fn request_info(headers: &HeaderMap) -> RequestInfo {
+    let given = headers.get("x-request-id").and_then(|id| id.to_str().ok());
+    let usable = |id: &&str| {
+        !id.is_empty()
+            && id.len() <= MAX_REQUEST_ID
+            && id.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    let request_id = given
+        .filter(usable)
+        .map_or_else(|| format!("req_{}", uuid::Uuid::now_v7().simple()), str::to_owned);
+    RequestInfo { request_id, received: Instant::now() }
+}
+
+/// `x-weighbridge-policy` and `x-weighbridge-threshold`.
+pub fn dial(headers: &HeaderMap) -> Result<Dial, ApiError> {
+    let text = |name: &'static str| {
+        let Some(value) = headers.get(name) else { return Ok::<_, ApiError>(None) };
+        let text = value.to_str().map_err(|_| ApiError::Header {
+            name,
+            message: "the value is not plain ASCII".to_owned(),
+        })?;
+        Ok(Some(text.trim()))
+    };
+    let name = "x-weighbridge-threshold";
+    let threshold = text(name)?
+        .map(|text| {
+            text.parse().ok().and_then(Probability::new).ok_or_else(|| ApiError::Header {
+                name,
+                message: format!("`{text}` is not a number between 0 and 1"),
+            })
+        })
+        .transpose()?;
+    Ok(Dial { policy: text("x-weighbridge-policy")?.map(str::to_owned), threshold })
+}
+
+/// Whether the caller wants the longer explanation.
+pub fn wants_debug(headers: &HeaderMap) -> bool {
+    headers.get("x-weighbridge-debug").is_some_and(|value| value == "true" || value == "1")
+}
+
+/// Sets a header; a value that no header can carry is left out.
+pub fn set(headers: &mut HeaderMap, name: &'static str, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(HeaderName::from_static(name), value);
+    }
+}
+
+/// The decision, on every routed response.
+pub fn add_decision(headers: &mut HeaderMap, routed: &Routed, attempts: usize) {
+    let decision = &routed.decision;
+    let or_none = |value: Option<String>| value.unwrap_or_else(|| NONE.to_owned());
+    let card = routed.model();
+    set(headers, "x-weighbridge-decision-id", &routed.decision_id);
+    set(headers, "x-weighbridge-policy", routed.policy.as_deref().unwrap_or(NONE));
+    set(headers, "x-weighbridge-tier", routed.tier().unwrap_or(NONE));
+    set(headers, "x-weighbridge-model", card.map_or(NONE, |card| &card.name));
+    set(headers, "x-weighbridge-provider", card.map_or(NONE, |card| &card.provider));
+    let score = decision.score.ok().map(|score| score.to_string());
+    set(headers, "x-weighbridge-score", &or_none(score));
+    let threshold = decision.threshold.map(|threshold| threshold.to_string());
+    set(headers, "x-weighbridge-threshold", &or_none(threshold));
+    set(headers, "x-weighbridge-reason", decision.reason.label());
+    set(headers, "x-weighbridge-attempts", &attempts.to_string());
+    set(headers, "x-weighbridge-cache", "bypass");
+}
+
+/// What only an answer has.
+pub fn add_answer(headers: &mut HeaderMap, overhead: Duration, cost: Option<NanoUsd>) {
+    set(headers, "x-weighbridge-overhead-ms", &format!("{:.3}", milliseconds(overhead)));
+    if let Some(cost) = cost {
+        set(headers, "x-weighbridge-cost-usd", &cost.to_string());
+    }
+}
+
+/// The longer explanation.
+pub fn add_debug(headers: &mut HeaderMap, routed: &Routed) {
+    let decision = &routed.decision;
+    let name = |index: usize| routed.models.get(index).map_or("?", |card| card.name.as_str());
+    let margin = decision.margin.map_or_else(|| NONE.to_owned(), |margin| format!("{margin:.4}"));
+    set(headers, "x-weighbridge-margin", &margin);
+    let runner_up = decision.route.get(1).map_or(NONE, |candidate| name(candidate.model));
+    set(headers, "x-weighbridge-runner-up", runner_up);
+    set(
+        headers,
+        "x-weighbridge-classifier-ms",
+        &format!("{:.3}", milliseconds(routed.scoring_time)),
+    );
+    let tokens = routed.scored_tokens.map_or_else(|| NONE.to_owned(), |tokens| tokens.to_string());
+    set(headers, "x-weighbridge-scored-tokens", &tokens);
+    let needs: Vec<_> = routed.needs.abilities.iter().map(|ability| ability.name()).collect();
+    let features = format!(
+        "prompt_tokens={}; abilities={}",
+        routed.needs.prompt_tokens,
+        if needs.is_empty() { NONE.to_owned() } else { needs.join(" ") }
+    );
+    set(headers, "x-weighbridge-features", &features);
+    let rejections: Vec<_> =
+        decision.rejections.iter().map(|r| format!("{}: {}", name(r.model), r.lack)).collect();
+    let rejections = if rejections.is_empty() { NONE.to_owned() } else { rejections.join("; ") };
+    set(headers, "x-weighbridge-rejections", &rejections);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: &'static str, value: &[u8]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, HeaderValue::from_bytes(value).unwrap());
+        headers
+    }
+
+    #[test]
+    fn a_usable_request_id_is_kept_and_another_replaced() {
+        assert_eq!(request_info(&headers("x-request-id", b"abc-1")).request_id, "abc-1");
+        for bad in [&b""[..], b"two words", b"\xff\xfe", &[b'x'; 200]] {
+            assert!(request_info(&headers("x-request-id", bad)).request_id.starts_with("req_"));
+        }
+    }
+
+    #[test]
+    fn a_threshold_header_must_be_a_probability() {
+        let name = "x-weighbridge-threshold";
+        let good = dial(&headers(name, b" 0.25 ")).unwrap();
+        assert_eq!(good.threshold, Probability::new(0.25));
+        for bad in [&b"x"[..], b"1.01", b"NaN", b"-0.1", b"\xff"] {
+            assert!(dial(&headers(name, bad)).is_err());
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The HTTP edge: paths, bodies, headers, errors.
+//!
+//! Handlers parse, call the [`Gateway`] and shape the answer; they decide nothing. Status codes
+//! are known to [`error`] alone, response headers are written in [`headers`].
+
+mod chat;
+pub mod error;
+mod headers;
+mod operations;
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::Body,
+    http::{HeaderMap, header::CONTENT_TYPE},
+    routing::{get, post},
+    serve::ListenerExt,
+};
+use bytes::Bytes;
+use tokio::{net::TcpListener, sync::watch};
+
+use crate::gateway::Gateway;
+use error::ApiError;
+
+/// How long a client may take to send its body (chosen: a megabyte over a slow line).
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The gateway's routes. Every OpenAI path also works without `/v1`.
+pub fn router(gateway: Arc<Gateway>) -> Router {
+    let surface = Router::new()
+        .route("/chat/completions", post(chat::completions))
+        .route("/decision", post(chat::decision))
+        .route("/models", get(operations::models))
+        .route("/models/{*id}", get(operations::model));
+    Router::new()
+        .merge(surface.clone())
+        .nest("/v1", surface)
+        .route("/health", get(operations::health))
+        .route("/ready", get(operations::ready))
+        .route("/metrics", get(operations::metrics))
+        .fallback(operations::not_found)
+        .method_not_allowed_fallback(operations::method_not_allowed)
+        .with_state(gateway)
+}
+
+/// Serves until `stop`; then accepts nothing more, waits up to the configured time for answers in
+/// flight, and tells the streams that are left (through `cancel`) to end.
+pub async fn serve(
+    listener: TcpListener,
+    gateway: Arc<Gateway>,
+    cancel: watch::Sender<bool>,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let grace = gateway.config().server.shutdown_grace;
+    let (stopping, mut stopped) = watch::channel(false);
+    let stop = async move {
+        stop.await;
+        stopping.send_replace(true);
+    };
+    // Small frames go out as they come. A socket that refuses is closed already.
+    let listener = listener.tap_io(|socket| drop(socket.set_nodelay(true)));
+    let server = axum::serve(listener, router(gateway)).with_graceful_shutdown(stop);
+    let deadline = async move {
+        // An error means that the server has ended by itself.
+        let _ = stopped.wait_for(|stopping| *stopping).await;
+        tokio::time::sleep(grace).await;
+        cancel.send_replace(true);
+        // Streams write one last frame; then the connections are closed on whoever is left.
+        tokio::time::sleep(LAST_WORDS).await;
+    };
+    tokio::select! {
+        served = server => served,
+        () = deadline => Ok(()),
+    }
+}
+
+/// Time for streams to write their last frame.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// Reads a JSON body within the configured bound.
+async fn read_body(gateway: &Gateway, headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
+    if let Some(kind) = headers.get(CONTENT_TYPE) {
+        let kind = kind.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+        if !kind.eq_ignore_ascii_case("application/json") {
+            return Err(ApiError::UnsupportedMediaType(kind.to_owned()));
+        }
+    }
+    let limit = gateway.config().server.max_body_bytes;
+    let declared =
+        headers.get("content-length").and_then(|length| length.to_str().ok()?.parse().ok());
+    if declared.is_some_and(|length: u64| length > limit as u64) {
+        return Err(ApiError::BodyTooLarge { limit });
+    }
+    match tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, limit)).await {
+        Err(_) => Err(ApiError::BodyTimeout(BODY_TIMEOUT)),
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) => {
+            let mut cause: Option<&dyn std::error::Error> = Some(&error);
+            while let Some(inner) = cause {
+                if inner.is::<http_body_util::LengthLimitError>() {
+                    return Err(ApiError::BodyTooLarge { limit });
+                }
+                cause = inner.source();
+            }
+            Err(ApiError::BodyCut)
+        }
+    }
+}

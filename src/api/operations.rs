@@ -1,0 +1,96 @@
+//! Models, health, readiness, metrics, and the paths that do not exist.
+
+use std::{
+    sync::{Arc, LazyLock},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::{HeaderMap, Method, Uri, header},
+    response::{IntoResponse, Response},
+};
+use serde_json::{Value, json};
+
+use super::error::ApiError;
+use crate::{config::Config, gateway::Gateway};
+
+/// Start of the process in Unix seconds: the `created` of models, which have no other date.
+static STARTED: LazyLock<u64> = LazyLock::new(|| {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+});
+
+/// Policies first, then models: `(id, owned_by)`.
+fn listed(config: &Config) -> impl Iterator<Item = (&str, &str)> {
+    let policies = config.policies.iter().map(|policy| (policy.name(), "weighbridge"));
+    policies.chain(config.models.iter().map(|card| (card.name.as_str(), card.provider.as_str())))
+}
+
+/// `GET /v1/models`, in Anthropic's shape when the request carries `anthropic-version`.
+pub async fn models(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Json<Value> {
+    if headers.contains_key("anthropic-version") {
+        let data: Vec<_> = listed(gateway.config()).map(|(id, _)| anthropic_model(id)).collect();
+        let id = |model: Option<&Value>| model.and_then(|model| model.get("id")).cloned();
+        return Json(json!({
+            "first_id": id(data.first()), "last_id": id(data.last()), "has_more": false, "data": data,
+        }));
+    }
+    let data: Vec<_> =
+        listed(gateway.config()).map(|(id, owner)| openai_model(id, owner)).collect();
+    Json(json!({"object": "list", "data": data}))
+}
+
+/// `GET /v1/models/{id}`.
+pub async fn model(
+    State(gateway): State<Arc<Gateway>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    match listed(gateway.config()).find(|(known, _)| *known == id) {
+        Some((id, _)) if headers.contains_key("anthropic-version") => {
+            Json(anthropic_model(id)).into_response()
+        }
+        Some((id, owner)) => Json(openai_model(id, owner)).into_response(),
+        None => ApiError::NoSuchModel(id).into_response(),
+    }
+}
+
+fn openai_model(id: &str, owner: &str) -> Value {
+    json!({"id": id, "object": "model", "created": *STARTED, "owned_by": owner})
+}
+
+fn anthropic_model(id: &str) -> Value {
+    json!({"type": "model", "id": id, "display_name": id, "created_at": "1970-01-01T00:00:00Z"})
+}
+
+/// The process is up.
+pub async fn health() -> Json<Value> {
+    Json(json!({"status": "ok"}))
+}
+
+/// 503 until the classifier is loaded.
+pub async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
+    if gateway.is_ready() {
+        Json(json!({"status": "ready"})).into_response()
+    } else {
+        ApiError::NotReady.into_response()
+    }
+}
+
+/// Prometheus text.
+pub async fn metrics(State(gateway): State<Arc<Gateway>>) -> Response {
+    let text = gateway.metrics().render(gateway.queue_depth());
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
+}
+
+/// Any other path.
+pub async fn not_found(uri: Uri) -> ApiError {
+    ApiError::NoSuchPath(uri.path().to_owned())
+}
+
+/// A path that exists, with a method that does not.
+pub async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
+    ApiError::MethodNotAllowed { path: uri.path().to_owned(), method: method.to_string() }
+}

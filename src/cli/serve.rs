@@ -1,0 +1,154 @@
+//! `serve` and `mock`.
+
+use std::{net::SocketAddr, process::ExitCode, sync::Arc};
+
+use anyhow::Context as _;
+use clap::Args;
+use reqwest::Url;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+
+use super::{ConfigArg, MockArgs, ModelArg, inputs};
+use crate::{
+    api,
+    classify::queue::ScoringQueue,
+    config::{Config, environment},
+    gateway::{Gateway, Stop},
+    mock::ScriptedUpstream,
+    telemetry::{Metrics, start_log},
+    upstream::Upstreams,
+};
+
+#[derive(Args, Clone)]
+pub struct ServeArgs {
+    /// Where to listen [default: 127.0.0.1:8080, or what the configuration says]
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<SocketAddr>,
+    #[command(flatten)]
+    config: ConfigArg,
+    #[command(flatten)]
+    model: ModelArg,
+    /// Log filter, as in RUST_LOG
+    #[arg(long, value_name = "FILTER", env = "RUST_LOG", hide_env_values = true)]
+    log: Option<String>,
+}
+
+/// Serves until a signal.
+pub fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
+    start_log(args.log.as_deref());
+    start_tls();
+    runtime()?.block_on(run(args))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Serves the scripted upstream until a signal.
+pub fn mock(args: &MockArgs) -> anyhow::Result<ExitCode> {
+    runtime()?.block_on(async {
+        let listener = bind(args.listen).await?;
+        println!("the scripted upstream listens on http://{}/v1", listener.local_addr()?);
+        ScriptedUpstream::new().serve(listener, interrupted()?).await?;
+        anyhow::Ok(())
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn run(args: ServeArgs) -> anyhow::Result<()> {
+    let (mut config, found) = match inputs::load_config(&args.config)? {
+        Some(config) => (config, None),
+        None => {
+            let (config, sentence) = config_from_environment().await?;
+            (config, Some(sentence))
+        }
+    };
+    inputs::apply(&args.model, &mut config)?;
+    config.server.listen = args.listen.unwrap_or(config.server.listen);
+
+    let listener = bind(config.server.listen).await?;
+    let address = listener.local_addr()?;
+    let upstreams = Upstreams::new(config.providers.clone())?;
+    let (cancel, stop) = Stop::new();
+    let metrics = Arc::new(Metrics::default());
+    let gateway = Arc::new(Gateway::new(config, upstreams, metrics, stop));
+
+    // The listener answers /health and /ready while the model loads beside it.
+    let loading = {
+        let gateway = Arc::clone(&gateway);
+        tokio::task::spawn_blocking(move || {
+            let model = inputs::load_model(gateway.config())?;
+            let queue = ScoringQueue::start(&model, gateway.config().classifier.queue.clone())?;
+            gateway.scoring_ready(queue);
+            anyhow::Ok(model)
+        })
+    };
+    let server = tokio::spawn(api::serve(listener, Arc::clone(&gateway), cancel, interrupted()?));
+    let model = loading.await.context("the model loader panicked")??;
+    greet(&gateway, &model, address, found.as_deref());
+    server.await.context("the server panicked")??;
+    Ok(())
+}
+
+/// What was found in the environment, and a sentence that says so.
+async fn config_from_environment() -> anyhow::Result<(Config, String)> {
+    let ollama = environment::probe_ollama().await;
+    if let Some(found) = environment::discover(&|name| std::env::var(name).ok(), &ollama) {
+        let sentence = format!("no configuration; providers found: {}", found.sources.join(", "));
+        return Ok((found.config, sentence));
+    }
+    let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
+    let base_url = Url::parse(&format!("http://{}/v1/", listener.local_addr()?))?;
+    // It lives as long as the process: nothing is lost when it goes.
+    tokio::spawn(ScriptedUpstream::new().serve(listener, std::future::pending()));
+    let found = environment::scripted(base_url).context("the built-in configuration is broken")?;
+    let sentence = "no configuration and no provider key: the built-in scripted upstream answers \
+                    (set OPENAI_API_KEY or run `weighbridge init` for real models)";
+    Ok((found.config, sentence.to_owned()))
+}
+
+/// The lines a person sees once everything is ready.
+fn greet(
+    gateway: &Gateway,
+    model: &crate::classify::model::Model,
+    address: SocketAddr,
+    found: Option<&str>,
+) {
+    if let Some(found) = found {
+        println!("{found}");
+    }
+    let config = gateway.config();
+    let policies: Vec<_> = config.policies.iter().map(|policy| policy.name()).collect();
+    println!(
+        "weighbridge {} listens on http://{address}/v1 (policies: {}; {} models; classifier: {} on {})",
+        env!("CARGO_PKG_VERSION"),
+        if policies.is_empty() { "none".to_owned() } else { policies.join(", ") },
+        config.models.len(),
+        model.name(),
+        model.device(),
+    );
+}
+
+async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}
+
+/// Chooses ring for TLS. A second call keeps the first choice.
+fn start_tls() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// Ends on SIGINT or SIGTERM.
+fn interrupted() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}

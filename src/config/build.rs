@@ -1,0 +1,367 @@
+//! From TOML tables to a [`Config`], one function a table.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use reqwest::{Url, header::HeaderValue};
+use toml::de::DeTable;
+
+use super::{
+    ClassifierConfig, Config, ServerConfig,
+    known::known,
+    reader::{Located, Problem, Report, Section, did_you_mean},
+};
+use crate::{
+    classify::{model::Device, queue::QueueSettings},
+    policy::{Ability, ModelCard, Policy, Tier},
+    units::{Price, Probability},
+    upstream::Provider,
+};
+
+/// Wire formats that an upstream can speak.
+const DIALECTS: [&str; 1] = ["openai"];
+/// Longest time that can be configured for anything, in milliseconds: one day.
+const MAX_MS: u64 = 24 * 60 * 60 * 1000;
+/// Dearest price accepted, in dollars per million tokens: a guard against a slip of units.
+const MAX_USD_PER_MTOK: f64 = 100_000.0;
+/// Default deadlines (chosen: a connection takes well under 10 s; reasoning models can think
+/// for minutes before the first byte; a stream that is silent for a minute is dead).
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(300);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
+
+/// Reads the text. The configuration is only meaningful when no problem is an error.
+pub fn build(text: &str, environment: Environment<'_>) -> (Config, Vec<Problem>) {
+    let report = Report::default();
+    let (table, syntax_errors) = DeTable::parse_recoverable(text);
+    for error in syntax_errors {
+        let span = error.span().unwrap_or(0..0);
+        report.error(span, "", error.message().to_owned(), None);
+    }
+    let root = Section::new(String::new(), table.span(), table.get_ref(), &report);
+    let mut config = Config {
+        server: root.section("server").map(server).unwrap_or_default(),
+        classifier: root.section("classifier").map(classifier).unwrap_or_default(),
+        providers: Vec::new(),
+        models: Arc::default(),
+        policies: Vec::new(),
+    };
+    for (name, section) in root.named_sections("providers") {
+        config.providers.extend(provider(&name, section, environment));
+    }
+    let mut models = Vec::new();
+    for (name, section) in root.named_sections("models") {
+        models.push(model(&name, &section, &config.providers));
+        section.finish();
+    }
+    config.models = models.into();
+    for (name, section) in root.named_sections("policies") {
+        if config.models.iter().any(|card| card.name == name.value) {
+            let message = format!("`{}` is also the name of a model", name.value);
+            let suggestion = "callers put both in `model`: rename one of them".to_owned();
+            section.error(name.span.clone(), "", message, Some(suggestion));
+        }
+        config.policies.extend(policy(&name, &section, &config.models));
+        section.finish();
+    }
+    if config.models.is_empty() {
+        let suggestion = "add a [models.NAME] table; `weighbridge init` writes an example";
+        root.error(
+            0..0,
+            "models",
+            "there is no model to forward to".to_owned(),
+            Some(suggestion.to_owned()),
+        );
+    } else if config.policies.is_empty() {
+        let message = "there is no policy, so nothing is scored".to_owned();
+        let suggestion = "add [policies.auto] with its tiers".to_owned();
+        root.warn(0..0, "policies", message, Some(suggestion));
+    }
+    root.finish();
+    (config, report.into_problems())
+}
+
+fn server(section: Section<'_>) -> ServerConfig {
+    let mut server = ServerConfig::default();
+    if let Some(listen) = section.str("listen") {
+        match listen.value.parse() {
+            Ok(address) => server.listen = address,
+            Err(_) => section.error(
+                listen.span,
+                "listen",
+                format!("`{}` is not an address", listen.value),
+                Some("write an IP address and a port, like \"127.0.0.1:8080\"".to_owned()),
+            ),
+        }
+    }
+    if let Some(bytes) = section.integer("max_body_bytes", 1_024..=1 << 30) {
+        server.max_body_bytes = bytes as usize;
+    }
+    if let Some(bytes) = section.integer("max_answer_bytes", 1_024..=1 << 30) {
+        server.max_answer_bytes = bytes as usize;
+    }
+    if let Some(grace) = section.milliseconds("shutdown_grace_ms", MAX_MS) {
+        server.shutdown_grace = grace;
+    }
+    section.finish();
+    server
+}
+
+fn classifier(section: Section<'_>) -> ClassifierConfig {
+    let mut classifier = ClassifierConfig {
+        model: section.str("model").map(|model| model.value),
+        ..ClassifierConfig::default()
+    };
+    if let Some(device) = section.str("device") {
+        match Device::from_name(&device.value) {
+            Some(found) => classifier.device = found,
+            None => section.error(
+                device.span,
+                "device",
+                format!("`{}` is not a device", device.value),
+                Some("use \"auto\", \"cpu\" or \"cuda:N\"".to_owned()),
+            ),
+        }
+    }
+    if let Some(tokens) = section.integer("max_tokens", 8..=512) {
+        classifier.max_tokens = tokens as usize;
+    }
+    let queue: &mut QueueSettings = &mut classifier.queue;
+    if let Some(workers) = section.integer("workers", 1..=1024) {
+        queue.workers = workers as usize;
+    }
+    if let Some(capacity) = section.integer("queue_capacity", 1..=1_000_000) {
+        queue.capacity = capacity as usize;
+    }
+    if let Some(deadline) = section.milliseconds("deadline_ms", 60_000) {
+        queue.deadline = deadline;
+    }
+    section.finish();
+    classifier
+}
+
+fn provider(
+    name: &Located<String>,
+    section: Section<'_>,
+    environment: Environment<'_>,
+) -> Option<Provider> {
+    let known = known(&name.value);
+    section.word("dialect", &DIALECTS);
+    let base_url = match (section.str("base_url"), known) {
+        (Some(url), _) => Some(url),
+        (None, Some(known)) => {
+            Some(Located { value: known.base_url.to_owned(), span: section.span() })
+        }
+        (None, None) => {
+            section.required_str("base_url", "write the address, like \"https://host/v1\"")
+        }
+    };
+    let base_url = base_url.and_then(|url| parse_base_url(&url, &section));
+    let api_key_env = section.str("api_key_env").or_else(|| {
+        let value = known?.api_key_env.to_owned();
+        Some(Located { value, span: section.span() })
+    });
+    let authorization = api_key_env.and_then(|variable| {
+        let Some(key) = environment(&variable.value).filter(|key| !key.trim().is_empty()) else {
+            let message = format!("the environment variable `{}` is not set", variable.value);
+            let suggestion = "requests to this provider go out without a key".to_owned();
+            section.warn(variable.span, "api_key_env", message, Some(suggestion));
+            return None;
+        };
+        bearer(&key).or_else(|| {
+            let message = format!("`{}` holds characters no header can carry", variable.value);
+            section.error(variable.span, "api_key_env", message, None);
+            None
+        })
+    });
+    let timeout = |key, default| section.milliseconds(key, MAX_MS).unwrap_or(default);
+    let provider = Provider {
+        name: name.value.clone(),
+        authorization,
+        connect_timeout: timeout("connect_timeout_ms", CONNECT_TIMEOUT),
+        first_byte_timeout: timeout("first_byte_timeout_ms", FIRST_BYTE_TIMEOUT),
+        idle_timeout: timeout("idle_timeout_ms", IDLE_TIMEOUT),
+        total_timeout: section.milliseconds("total_timeout_ms", MAX_MS),
+        stream_usage: section.bool("stream_usage").unwrap_or(true),
+        // A placeholder where the URL is in error: the configuration is then refused anyway.
+        base_url: base_url.or_else(|| Url::parse("http://invalid./").ok())?,
+    };
+    if name.value.contains('/') {
+        let suggestion = "callers write PROVIDER/MODEL; use a name without a slash".to_owned();
+        section.error(
+            name.span.clone(),
+            "",
+            "a provider's name holds a slash".to_owned(),
+            Some(suggestion),
+        );
+    }
+    section.finish();
+    Some(provider)
+}
+
+/// A provider for the built-in configurations, with the default deadlines.
+pub fn plain_provider(name: &str, base_url: Url, key: Option<&str>) -> Provider {
+    Provider {
+        name: name.to_owned(),
+        base_url,
+        authorization: key.and_then(bearer),
+        connect_timeout: CONNECT_TIMEOUT,
+        first_byte_timeout: FIRST_BYTE_TIMEOUT,
+        idle_timeout: IDLE_TIMEOUT,
+        total_timeout: None,
+        stream_usage: true,
+    }
+}
+
+fn bearer(key: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {}", key.trim())).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// The URL with a trailing slash, so that paths are appended to it.
+fn parse_base_url(url: &Located<String>, section: &Section<'_>) -> Option<Url> {
+    let with_slash = format!("{}/", url.value.trim_end_matches('/'));
+    match Url::parse(&with_slash) {
+        Ok(parsed) if matches!(parsed.scheme(), "http" | "https") && parsed.has_host() => {
+            Some(parsed)
+        }
+        _ => {
+            let message = format!("`{}` is not an http or https URL", url.value);
+            let suggestion = "write it with its scheme, like \"https://host/v1\"".to_owned();
+            section.error(url.span.clone(), "base_url", message, Some(suggestion));
+            None
+        }
+    }
+}
+
+fn model(name: &Located<String>, section: &Section<'_>, providers: &[Provider]) -> ModelCard {
+    let names = || providers.iter().map(|provider| provider.name.as_str());
+    let provider = section.required_str("provider", "name one of the [providers.NAME] tables");
+    if let Some(provider) = &provider
+        && !names().any(|name| name == provider.value)
+    {
+        let message = format!("no provider is named `{}`", provider.value);
+        let suggestion = did_you_mean(&provider.value, names())
+            .unwrap_or_else(|| format!("add [providers.{}]", provider.value));
+        section.error(provider.span.clone(), "provider", message, Some(suggestion));
+    }
+    let tokens = |key| section.integer(key, 1..=u64::from(u32::MAX)).map(|n| n as u32);
+    ModelCard {
+        name: name.value.clone(),
+        provider: provider.map(|provider| provider.value).unwrap_or_default(),
+        upstream_name: section
+            .str("upstream_name")
+            .map_or_else(|| name.value.clone(), |upstream| upstream.value),
+        context_window: tokens("context_window"),
+        max_output_tokens: tokens("max_output_tokens"),
+        price: section.section("price").and_then(price),
+        abilities: section.strings("abilities").map(|listed| abilities(&listed, section)),
+    }
+}
+
+fn abilities(listed: &[Located<String>], section: &Section<'_>) -> BTreeSet<Ability> {
+    let mut abilities = BTreeSet::new();
+    for name in listed {
+        match Ability::from_name(&name.value) {
+            Some(ability) => {
+                abilities.insert(ability);
+            }
+            None => {
+                let known = Ability::ALL.map(Ability::name);
+                let suggestion = did_you_mean(&name.value, known.into_iter())
+                    .unwrap_or_else(|| format!("known abilities: {}", known.join(", ")));
+                let message = format!("`{}` is not an ability", name.value);
+                section.error(name.span.clone(), "abilities", message, Some(suggestion));
+            }
+        }
+    }
+    abilities
+}
+
+fn price(section: Section<'_>) -> Option<Price> {
+    let nano = |key| {
+        let usd = section.number(key, 0.0..=MAX_USD_PER_MTOK)?;
+        Some((usd.value * 1e9).round() as u64)
+    };
+    let (input, output) = (nano("input_usd_per_mtok"), nano("output_usd_per_mtok"));
+    let cached = nano("cached_input_usd_per_mtok");
+    if input.is_none() || output.is_none() {
+        let message = "a price needs `input_usd_per_mtok` and `output_usd_per_mtok`".to_owned();
+        section.error(section.span(), "", message, None);
+    }
+    section.finish();
+    let input = input?;
+    Some(Price {
+        input_nano_usd_per_mtok: input,
+        output_nano_usd_per_mtok: output?,
+        cached_input_nano_usd_per_mtok: cached.unwrap_or(input),
+    })
+}
+
+fn policy(name: &Located<String>, section: &Section<'_>, models: &[ModelCard]) -> Option<Policy> {
+    let default_tier = section.str("default_tier");
+    let Some(sections) = section.list_of_sections("tiers") else {
+        let suggestion = format!("add [[policies.{}.tiers]] tables", name.value);
+        section.error(section.span(), "tiers", "is missing".to_owned(), Some(suggestion));
+        return None;
+    };
+    let positions: Vec<_> = sections.iter().map(Section::span).collect();
+    let tiers: Vec<Tier> = sections.into_iter().map(|tier| read_tier(tier, models)).collect();
+    let default_index = match &default_tier {
+        None => tiers.len().saturating_sub(1),
+        Some(wanted) => {
+            let names = || tiers.iter().map(|tier| tier.name.as_str());
+            names().position(|name| name == wanted.value).unwrap_or_else(|| {
+                let message = format!("no tier is named `{}`", wanted.value);
+                let suggestion = did_you_mean(&wanted.value, names()).unwrap_or_else(|| {
+                    format!("tiers: {}", names().collect::<Vec<_>>().join(", "))
+                });
+                section.error(wanted.span.clone(), "default_tier", message, Some(suggestion));
+                0
+            })
+        }
+    };
+    let at_fault = |tier: &str| {
+        tiers.iter().position(|t| t.name == tier).and_then(|i| positions.get(i).cloned())
+    };
+    match Policy::new(name.value.clone(), tiers.clone(), default_index) {
+        Ok(policy) => Some(policy),
+        Err(error) => {
+            use crate::policy::PolicyError as E;
+            let span = match &error {
+                E::NoTiers => None,
+                E::Threshold(t) | E::NotRising(t) | E::NoModels(t) | E::DuplicateTier(t) => {
+                    at_fault(t)
+                }
+            };
+            section.error(span.unwrap_or(section.span()), "tiers", error.to_string(), None);
+            None
+        }
+    }
+}
+
+fn read_tier(section: Section<'_>, models: &[ModelCard]) -> Tier {
+    let names = || models.iter().map(|card| card.name.as_str());
+    let name = section.required_str("name", "give the tier a name, like \"cheap\"");
+    let below = section.number("below", 0.0..=1.0);
+    let mut indexes = Vec::new();
+    for wanted in section.strings("models").unwrap_or_default() {
+        match names().position(|name| name == wanted.value) {
+            Some(index) => indexes.push(index),
+            None => {
+                let message = format!("no model is named `{}`", wanted.value);
+                let suggestion = did_you_mean(&wanted.value, names())
+                    .unwrap_or_else(|| format!("add [models.{:?}]", wanted.value));
+                section.error(wanted.span, "models", message, Some(suggestion));
+            }
+        }
+    }
+    section.finish();
+    Tier {
+        name: name.map(|name| name.value).unwrap_or_default(),
+        below: below.and_then(|below| Probability::new(below.value as f32)),
+        models: indexes,
+    }
+}

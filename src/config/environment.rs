@@ -1,0 +1,240 @@
+//! A configuration from what the environment offers, when there is no file.
+//!
+//! Every provider whose usual key variable is set contributes a cheap and a strong model; a local
+//! Ollama contributes its smallest and its largest. With none of them, the built-in scripted
+//! upstream serves, so that a first request already shows a routed, explained answer.
+
+use std::{sync::Arc, time::Duration};
+
+use reqwest::Url;
+use serde::Deserialize;
+
+use super::{
+    ClassifierConfig, Config, ServerConfig,
+    build::plain_provider,
+    known::{KNOWN_PROVIDERS, KnownModel},
+};
+use crate::{
+    policy::{ModelCard, Policy, Tier},
+    units::{Price, Probability},
+};
+
+/// Where requests are split without a configuration: see the model card for what it means.
+pub const DEFAULT_THRESHOLD: f32 = 0.5;
+/// How long start-up waits for a local Ollama to answer.
+const OLLAMA_PROBE: Duration = Duration::from_millis(300);
+
+/// What was found.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The configuration.
+    pub config: Config,
+    /// Where the models come from, for the greeting: `openai (OPENAI_API_KEY)`.
+    pub sources: Vec<String>,
+}
+
+/// A model on a local Ollama.
+#[derive(Debug, Clone, Deserialize)]
+pub struct OllamaModel {
+    /// `qwen3:8b`
+    pub name: String,
+    /// Bytes on disk, which order models by size well enough.
+    pub size: u64,
+}
+
+/// Ollama's address: `OLLAMA_HOST` or its default.
+pub fn ollama_url() -> Option<Url> {
+    let host = std::env::var("OLLAMA_HOST").ok().filter(|host| !host.is_empty());
+    let host = host.unwrap_or_else(|| "127.0.0.1:11434".to_owned());
+    let host = host.replace("0.0.0.0", "127.0.0.1");
+    let with_scheme = if host.contains("://") { host } else { format!("http://{host}") };
+    let mut url = Url::parse(&with_scheme).ok()?;
+    if url.port().is_none() && url.scheme() == "http" {
+        url.set_port(Some(11434)).ok()?;
+    }
+    Some(url)
+}
+
+/// The models of a local Ollama, or none when it does not answer at once.
+pub async fn probe_ollama() -> Vec<OllamaModel> {
+    #[derive(Deserialize)]
+    struct Tags {
+        models: Vec<OllamaModel>,
+    }
+    let Some(url) = ollama_url().and_then(|url| url.join("/api/tags").ok()) else {
+        return Vec::new();
+    };
+    let Ok(client) = reqwest::Client::builder().timeout(OLLAMA_PROBE).build() else {
+        return Vec::new();
+    };
+    let Ok(response) = client.get(url).send().await else { return Vec::new() };
+    let Ok(body) = response.bytes().await else { return Vec::new() };
+    serde_json::from_slice::<Tags>(&body).map(|tags| tags.models).unwrap_or_default()
+}
+
+/// A configuration from environment variables and an Ollama's models; `None` when there are
+/// neither.
+pub fn discover(
+    variable: &dyn Fn(&str) -> Option<String>,
+    ollama: &[OllamaModel],
+) -> Option<Found> {
+    let mut built = Builder::default();
+    for known in &KNOWN_PROVIDERS {
+        let Some(key) = variable(known.api_key_env).filter(|key| !key.trim().is_empty()) else {
+            continue;
+        };
+        let Ok(base_url) = Url::parse(&format!("{}/", known.base_url)) else { continue };
+        built.config.providers.push(plain_provider(known.name, base_url, Some(&key)));
+        built.sources.push(format!("{} ({})", known.name, known.api_key_env));
+        built.add(known.name, known.cheap.name, Some(price(&known.cheap)), Weight::Cheap);
+        built.add(known.name, known.strong.name, Some(price(&known.strong)), Weight::Strong);
+    }
+    let by_size = |model: &&OllamaModel| model.size;
+    if let (Some(smallest), Some(largest), Some(url)) = (
+        ollama.iter().min_by_key(by_size),
+        ollama.iter().max_by_key(by_size),
+        ollama_url().and_then(|url| url.join("/v1/").ok()),
+    ) {
+        built.config.providers.push(plain_provider("ollama", url, None));
+        built.sources.push(format!("ollama ({} models)", ollama.len()));
+        built.add("ollama", &smallest.name, Some(Price::default()), Weight::Cheap);
+        // A large local model helps out only where no provider offers a strong one.
+        if smallest.name != largest.name || built.strong.is_empty() {
+            built.add("ollama", &largest.name, Some(Price::default()), Weight::Strong);
+        }
+    }
+    built.finish()
+}
+
+/// The configuration that serves the scripted upstream at `base_url`.
+pub fn scripted(base_url: Url) -> Option<Found> {
+    let mut built = Builder::default();
+    built.config.providers.push(plain_provider("scripted", base_url, None));
+    built.sources.push("the built-in scripted upstream".to_owned());
+    let price = |input, output| Price {
+        input_nano_usd_per_mtok: input,
+        output_nano_usd_per_mtok: output,
+        cached_input_nano_usd_per_mtok: input,
+    };
+    built.add("scripted", "mock-small", Some(price(100_000_000, 400_000_000)), Weight::Cheap);
+    built.add("scripted", "mock-large", Some(price(2_500_000_000, 10_000_000_000)), Weight::Strong);
+    built.finish()
+}
+
+fn price(model: &KnownModel) -> Price {
+    Price {
+        input_nano_usd_per_mtok: model.input_nano_usd_per_mtok,
+        output_nano_usd_per_mtok: model.output_nano_usd_per_mtok,
+        cached_input_nano_usd_per_mtok: model.cached_input_nano_usd_per_mtok,
+    }
+}
+
+enum Weight {
+    Cheap,
+    Strong,
+}
+
+struct Builder {
+    config: Config,
+    sources: Vec<String>,
+    models: Vec<ModelCard>,
+    cheap: Vec<usize>,
+    strong: Vec<usize>,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        let config = Config {
+            server: ServerConfig::default(),
+            classifier: ClassifierConfig::default(),
+            providers: Vec::new(),
+            models: Arc::default(),
+            policies: Vec::new(),
+        };
+        Self {
+            config,
+            sources: Vec::new(),
+            models: Vec::new(),
+            cheap: Vec::new(),
+            strong: Vec::new(),
+        }
+    }
+}
+
+impl Builder {
+    /// Adds a model named `provider/upstream_name` to one of the two tiers.
+    fn add(&mut self, provider: &str, upstream_name: &str, price: Option<Price>, weight: Weight) {
+        let name = format!("{provider}/{upstream_name}");
+        let index = match self.models.iter().position(|card| card.name == name) {
+            Some(index) => index,
+            None => {
+                self.models.push(ModelCard {
+                    name,
+                    provider: provider.to_owned(),
+                    upstream_name: upstream_name.to_owned(),
+                    context_window: None,
+                    max_output_tokens: None,
+                    price,
+                    abilities: None,
+                });
+                self.models.len() - 1
+            }
+        };
+        match weight {
+            Weight::Cheap => self.cheap.push(index),
+            Weight::Strong => self.strong.push(index),
+        }
+    }
+
+    /// Adds the policy `auto`; `None` when a tier would be empty.
+    fn finish(mut self) -> Option<Found> {
+        let tiers = vec![
+            Tier {
+                name: "cheap".to_owned(),
+                below: Some(Probability::clamped(DEFAULT_THRESHOLD)),
+                models: self.cheap,
+            },
+            Tier { name: "strong".to_owned(), below: None, models: self.strong },
+        ];
+        self.config.models = self.models.into();
+        self.config.policies.push(Policy::new("auto".to_owned(), tiers, 1).ok()?);
+        Some(Found { config: self.config, sources: self.sources })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(found: &Found, tier: usize) -> Vec<&str> {
+        let tiers = found.config.policies[0].tiers();
+        tiers[tier].models.iter().map(|&i| found.config.models[i].name.as_str()).collect()
+    }
+
+    #[test]
+    fn nothing_set_finds_nothing() {
+        assert!(discover(&|_| None, &[]).is_none());
+        assert!(discover(&|_| Some("  ".to_owned()), &[]).is_none());
+    }
+
+    #[test]
+    fn each_key_adds_a_cheap_and_a_strong_model() {
+        let variable = |name: &str| {
+            matches!(name, "OPENAI_API_KEY" | "GEMINI_API_KEY").then(|| "sk-x".to_owned())
+        };
+        let found = discover(&variable, &[]).unwrap();
+        assert_eq!(names(&found, 0), ["openai/gpt-5.4-nano", "gemini/gemini-2.5-flash"]);
+        assert_eq!(names(&found, 1), ["openai/gpt-5.5", "gemini/gemini-2.5-pro"]);
+    }
+
+    #[test]
+    fn a_local_ollama_serves_alone_with_its_smallest_and_largest() {
+        let model = |name: &str, size| OllamaModel { name: name.to_owned(), size };
+        let found =
+            discover(&|_| None, &[model("b:70b", 40), model("a:1b", 1), model("c:8b", 5)]).unwrap();
+        assert_eq!(names(&found, 0), ["ollama/a:1b"]);
+        assert_eq!(names(&found, 1), ["ollama/b:70b"]);
+        let single = discover(&|_| None, &[model("a:1b", 1)]).unwrap();
+        assert_eq!(names(&single, 1), ["ollama/a:1b"]);
+    }
+}

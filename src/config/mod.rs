@@ -1,0 +1,292 @@
+//! The configuration: raw TOML → checked [`Config`], or every problem with its position.
+//!
+//! [`load`] reads a file, [`parse`] a text; [`environment`] makes a configuration from the usual
+//! environment variables when there is no file; [`template`] is what `weighbridge init` writes.
+//! This module is the only one that reads environment variables. A [`Config`] that exists is
+//! valid: nothing behind it checks again.
+
+mod build;
+pub mod environment;
+mod known;
+mod reader;
+pub mod template;
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+pub use known::KNOWN_PROVIDERS;
+pub use reader::Problem;
+
+use crate::{
+    classify::{model::Device, queue::QueueSettings},
+    policy::{ModelCard, Policy},
+    upstream::Provider,
+};
+
+/// A checked configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The listener and its bounds.
+    pub server: ServerConfig,
+    /// The classifier inside the process.
+    pub classifier: ClassifierConfig,
+    /// Who serves models.
+    pub providers: Vec<Provider>,
+    /// The catalogue; policies point into it by index.
+    pub models: Arc<[ModelCard]>,
+    /// Ways to choose a model, in the order of the file.
+    pub policies: Vec<Policy>,
+}
+
+/// `[server]`
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// Where the gateway listens.
+    pub listen: SocketAddr,
+    /// Largest request body in bytes.
+    pub max_body_bytes: usize,
+    /// Largest answer that is not streamed, in bytes.
+    pub max_answer_bytes: usize,
+    /// How long a shutdown waits for answers in flight.
+    pub shutdown_grace: Duration,
+}
+
+/// `[classifier]`
+#[derive(Debug, Clone)]
+pub struct ClassifierConfig {
+    /// A model directory or, with feature `hub`, a Hugging Face name; `None` for the shipped one.
+    pub model: Option<String>,
+    /// Where the encoder computes.
+    pub device: Device,
+    /// Tokens of a text that are scored at most, special tokens included.
+    pub max_tokens: usize,
+    /// Threads, queue and deadline.
+    pub queue: QueueSettings,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            max_body_bytes: 32 * 1024 * 1024,
+            max_answer_bytes: 32 * 1024 * 1024,
+            shutdown_grace: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Default for ClassifierConfig {
+    fn default() -> Self {
+        Self { model: None, device: Device::Auto, max_tokens: 256, queue: QueueSettings::default() }
+    }
+}
+
+/// A configuration and what is worth a warning about it.
+#[derive(Debug)]
+pub struct Checked {
+    /// Valid.
+    pub config: Config,
+    /// Worth knowing, not in the way.
+    pub warnings: Problems,
+}
+
+/// Problems of one file, ready to be printed with line and column.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Problems {
+    file: PathBuf,
+    /// The problems, each with its line and column, both counted from 1 (columns in characters).
+    pub list: Vec<(usize, usize, Problem)>,
+}
+
+impl Problems {
+    fn new(file: &Path, text: &str, problems: Vec<Problem>) -> Self {
+        let list = problems
+            .into_iter()
+            .map(|problem| {
+                let before = text.get(..problem.span.start).unwrap_or(text);
+                let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+                let line = before.matches('\n').count() + 1;
+                let column = before.get(line_start..).unwrap_or_default().chars().count() + 1;
+                (line, column, problem)
+            })
+            .collect();
+        Self { file: file.to_owned(), list }
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (line, column, problem)) in self.list.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            let kind = if problem.warning { "warning" } else { "error" };
+            write!(f, "{}:{line}:{column}: {kind}: ", self.file.display())?;
+            if !problem.path.is_empty() {
+                write!(f, "{}: ", problem.path)?;
+            }
+            write!(f, "{}", problem.message)?;
+            if let Some(suggestion) = &problem.suggestion {
+                write!(f, "\n  help: {suggestion}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("the configuration {} cannot be read: {error}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The file says something that does not work.
+    #[error("{0}")]
+    Invalid(Problems),
+}
+
+/// Reads and checks a file.
+pub fn load(path: &Path) -> Result<Checked, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| ConfigError::Unreadable { path: path.to_owned(), error })?;
+    parse(&text, path, &|name| std::env::var(name).ok())
+}
+
+/// Checks a text. `path` is named in problems; `environment` looks up variables.
+pub fn parse(
+    text: &str,
+    path: &Path,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Checked, ConfigError> {
+    let (config, problems) = build::build(text, environment);
+    let (warnings, errors): (Vec<_>, Vec<_>) = problems.into_iter().partition(|p| p.warning);
+    if !errors.is_empty() {
+        return Err(ConfigError::Invalid(Problems::new(path, text, errors)));
+    }
+    Ok(Checked { config, warnings: Problems::new(path, text, warnings) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(text: &str) -> String {
+        match parse(text, Path::new("w.toml"), &|_| None) {
+            Ok(checked) => format!("ok {}", checked.warnings),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    const GOOD: &str = r#"
+[providers.local]
+dialect = "openai"
+base_url = "http://127.0.0.1:9001/v1"
+
+[models.small]
+provider = "local"
+upstream_name = "small-v1"
+context_window = 8192
+price = { input_usd_per_mtok = 0.10, output_usd_per_mtok = 0.40 }
+abilities = ["tools", "json_schema"]
+
+[models.large]
+provider = "local"
+
+[policies.auto]
+default_tier = "strong"
+[[policies.auto.tiers]]
+name = "cheap"
+below = 0.4
+models = ["small"]
+[[policies.auto.tiers]]
+name = "strong"
+models = ["large"]
+"#;
+
+    #[test]
+    fn a_good_file_becomes_a_configuration() {
+        let config = parse(GOOD, Path::new("w.toml"), &|_| None).unwrap().config;
+        assert_eq!(config.models[0].upstream_name, "small-v1");
+        assert_eq!(config.models[1].upstream_name, "large");
+        assert_eq!(config.models[0].price.unwrap().input_nano_usd_per_mtok, 100_000_000);
+        assert_eq!(config.providers[0].base_url.as_str(), "http://127.0.0.1:9001/v1/");
+        assert_eq!(config.policies[0].default_tier().name, "strong");
+    }
+
+    #[test]
+    fn the_template_is_a_valid_configuration() {
+        let checked = parse(template::TEMPLATE, Path::new("w.toml"), &|_| None).unwrap();
+        assert_eq!(checked.config.policies[0].name(), "auto");
+    }
+
+    #[test]
+    fn every_problem_is_reported_with_line_column_and_a_way_out() {
+        for (from, to, expected) in [
+            (
+                "base_url",
+                "base_ulr",
+                "w.toml:4:1: error: providers.local.base_ulr: is not a setting\n  help: did you mean `base_url`?",
+            ),
+            ("\"openai\"", "\"opena\"", "did you mean `openai`?"),
+            ("http://127", "127", "base_url: `127.0.0.1:9001/v1` is not an http or https URL"),
+            (
+                "provider = \"local\"\nupstream",
+                "provider = \"locl\"\nupstream",
+                "w.toml:7:12: error: models.small.provider: no provider is named `locl`\n  help: did you mean `local`?",
+            ),
+            (
+                "context_window = 8192",
+                "context_window = \"8k\"",
+                "expected a whole number, found string",
+            ),
+            ("0.10", "-1", "`-1` is out of range"),
+            ("\"tools\"", "\"tool\"", "did you mean `tools`?"),
+            ("below = 0.4", "below = 1.4", "policies.auto.tiers[0].below: `1.4` is out of range"),
+            ("below = 0.4", "", "every tier but the last has `below`"),
+            ("[\"small\"]", "[\"smal\"]", "did you mean `small`?"),
+            ("[\"small\"]", "[]", "lists no models"),
+            ("default_tier = \"strong\"", "default_tier = \"stong\"", "did you mean `strong`?"),
+            ("[policies.auto]", "[policies.small]\n[policies.auto]", "is also the name of a model"),
+            ("[models.large]", "[models.large", "w.toml:13:14: error:"),
+            (
+                "[providers.local]",
+                "[server]\nlisten = \"nowhere\"\n[providers.local]",
+                "server.listen: `nowhere` is not an address",
+            ),
+        ] {
+            assert!(GOOD.contains(from), "{from}");
+            let found = problems(&GOOD.replacen(from, to, 1));
+            assert!(found.contains(expected), "{from} → {to}\nexpected {expected}\nfound {found}");
+        }
+    }
+
+    #[test]
+    fn several_problems_are_reported_at_once_in_the_order_of_the_file() {
+        let text = GOOD.replacen("8192", "0", 1).replacen("0.4\n", "\"x\"\n", 1);
+        let Err(ConfigError::Invalid(found)) = parse(&text, Path::new("w.toml"), &|_| None) else {
+            panic!("the file is not valid")
+        };
+        let lines: Vec<_> = found.list.iter().map(|(line, ..)| *line).collect();
+        assert!(lines.len() >= 2 && lines.is_sorted(), "{found}");
+    }
+
+    #[test]
+    fn a_missing_key_variable_is_a_warning_and_the_key_never_prints() {
+        let text = GOOD.replacen("dialect", "api_key_env = \"LOCAL_KEY\"\ndialect", 1);
+        assert!(problems(&text).contains("LOCAL_KEY"), "{}", problems(&text));
+        let checked = parse(&text, Path::new("w.toml"), &|_| Some("sk-secret".to_owned())).unwrap();
+        assert!(checked.warnings.list.is_empty());
+        let printed = format!("{:?}", checked.config);
+        assert!(!printed.contains("sk-secret") && printed.contains("[redacted]"), "{printed}");
+    }
+}

@@ -1,0 +1,66 @@
+//! What `weighbridge init` writes.
+
+/// A commented configuration that works once the keys are set; a test holds it to that.
+pub const TEMPLATE: &str = r#"# Weighbridge configuration. `weighbridge check` tells what is wrong with it,
+# `weighbridge serve --config weighbridge.toml` runs it.
+
+[server]
+listen = "127.0.0.1:8080"
+# max_body_bytes = 33554432          # larger requests get 413
+# max_answer_bytes = 33554432        # larger answers that are not streamed are an error
+# shutdown_grace_ms = 30000          # how long a shutdown waits for answers in flight
+
+[classifier]
+# model = "models/weighbridge-minilm"  # default: the model inside the binary
+# device = "auto"                      # "auto", "cpu" or "cuda:N"
+# max_tokens = 256                     # longer texts keep their head and tail
+# workers = 2                          # scoring threads; default: one a core
+# queue_capacity = 256                 # when it is full, the default tier serves
+# deadline_ms = 250                    # when it passes, the default tier serves
+
+# Providers serve models. openai, anthropic, gemini, groq, mistral and deepseek need no base_url
+# and read the usual environment variable; any OpenAI-compatible server needs its address.
+[providers.openai]
+dialect = "openai"
+api_key_env = "OPENAI_API_KEY"
+# connect_timeout_ms = 10000
+# first_byte_timeout_ms = 300000
+# idle_timeout_ms = 60000
+# total_timeout_ms = 600000            # off unless set: it would cut long streams
+# stream_usage = true                  # false for servers that reject `stream_options`
+
+[providers.local]
+dialect = "openai"
+base_url = "http://127.0.0.1:11434/v1"
+
+# Models, with what they cost and what they can do. What is left out is unknown and rejects
+# nothing. Abilities: tools, images, audio, documents, json_schema, reasoning.
+[models.small]
+provider = "local"
+upstream_name = "qwen3:8b"
+context_window = 32768
+price = { input_usd_per_mtok = 0.0, output_usd_per_mtok = 0.0 }
+abilities = ["tools", "json_schema"]
+
+[models.large]
+provider = "openai"
+upstream_name = "gpt-5.5"
+context_window = 400000
+price = { input_usd_per_mtok = 5.0, output_usd_per_mtok = 30.0, cached_input_usd_per_mtok = 0.5 }
+abilities = ["tools", "images", "documents", "json_schema", "reasoning"]
+
+# A policy is a name that callers put in `model`. Each request is scored from 0 (any model will
+# do) to 1 (only the best will); the first tier whose `below` is greater than the score serves.
+# Within a tier the models are tried in order, then the next tier up.
+[policies.auto]
+default_tier = "strong"                # serves when there is no score in time
+
+[[policies.auto.tiers]]
+name = "cheap"
+below = 0.5
+models = ["small"]
+
+[[policies.auto.tiers]]
+name = "strong"
+models = ["large"]
+"#;

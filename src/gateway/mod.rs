@@ -1,0 +1,335 @@
+//! The living room: one request from start to end.
+//!
+//! [`Gateway::chat`] reads as the list in ARCHITECTURE does: classify, decide, forward, relay,
+//! settle. The HTTP edge gives it a parsed request and turns what comes back into a response.
+
+mod forward;
+mod relay;
+mod resolve;
+mod settle;
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+pub use relay::Relay;
+pub use resolve::Target;
+pub use settle::{Plan, Settlement, Stop, milliseconds};
+
+use crate::{
+    classify::{
+        extract::text_to_weigh,
+        model::Scored,
+        queue::{NoScore, ScoringQueue},
+    },
+    config::Config,
+    policy::{Ability, Candidate, Decision, ModelCard, Needs, Override, Reason},
+    protocol::chat::{ChatRequest, Part},
+    telemetry::Metrics,
+    units::Probability,
+    upstream::{UpstreamError, Upstreams},
+};
+
+/// Everything a request needs; shared by all of them.
+pub struct Gateway {
+    config: Config,
+    upstreams: Upstreams,
+    metrics: Arc<Metrics>,
+    /// Empty until the model is loaded.
+    scoring: OnceLock<ScoringQueue>,
+    stop: Stop,
+}
+
+/// Who asks, and how the request is named in logs.
+#[derive(Debug, Clone)]
+pub struct RequestInfo {
+    /// The caller's `x-request-id`, or one of ours.
+    pub request_id: String,
+    /// When the request had been read.
+    pub received: Instant,
+}
+
+/// What a caller sets for one request, from headers; the body's own settings give way to it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Dial {
+    /// A policy instead of the one in `model`.
+    pub policy: Option<String>,
+    /// Replaces the first threshold.
+    pub threshold: Option<Probability>,
+}
+
+/// An answer, ready for the edge.
+pub struct Reply {
+    /// The decision and what became of it.
+    pub routed: Routed,
+    /// Providers asked.
+    pub attempts: usize,
+    /// Headers of the provider that may be shown, names already prefixed.
+    pub upstream_headers: Vec<(String, Vec<u8>)>,
+    /// Time spent in the gateway itself until the head of the answer.
+    pub overhead: Duration,
+    /// The body.
+    pub body: ReplyBody,
+}
+
+/// The body of an answer.
+pub enum ReplyBody {
+    /// JSON, as the provider sent it, and what it cost when the price is known.
+    Whole(bytes::Bytes, Option<crate::units::NanoUsd>),
+    /// A stream that settles itself when it ends or is dropped.
+    Stream(Relay),
+}
+
+/// A routing decision with the names that explain it.
+#[derive(Debug, Clone)]
+pub struct Routed {
+    /// Names this decision in logs.
+    pub decision_id: String,
+    /// The policy, or `None` when the caller named a model.
+    pub policy: Option<String>,
+    /// Names of the policy's tiers; empty when the caller named a model.
+    pub tiers: Vec<String>,
+    /// The decision. Its model indexes point into `models`.
+    pub decision: Decision,
+    /// The catalogue that the decision was made over.
+    pub models: Arc<[ModelCard]>,
+    /// What the request needs.
+    pub needs: Needs,
+    /// Tokens that were scored; `None` without a score.
+    pub scored_tokens: Option<usize>,
+    /// From queueing the text to the score or its absence; zero when nothing was scored.
+    pub scoring_time: Duration,
+    /// The candidate that served, or the first of the route.
+    pub served: Option<Candidate>,
+}
+
+/// Why a request got no answer. The edge turns these into errors of its protocol.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// `model` names nothing that is configured.
+    #[error("`model`: `{model}` is neither a policy nor a model of this gateway{hint}")]
+    UnknownModel {
+        /// What the caller wrote.
+        model: String,
+        /// What it could have written; starts with `; ` or is empty.
+        hint: String,
+    },
+    /// The dial is not a number in 0..=1 or names no policy.
+    #[error("{0}")]
+    BadOverride(String),
+    /// No configured model can serve the request.
+    #[error("no model can serve this request: {}", describe_rejections(.0))]
+    NoEligibleModel(Box<Routed>),
+    /// Every candidate failed; the last error, and how many were asked.
+    #[error("{error}")]
+    Upstream {
+        /// The decision.
+        routed: Box<Routed>,
+        /// Of the last candidate.
+        error: UpstreamError,
+        /// Providers asked.
+        attempts: usize,
+    },
+}
+
+impl GatewayError {
+    /// The label in metrics and in the JSON `code`.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::UnknownModel { .. } => "caller_unknown_model",
+            Self::BadOverride(_) => "caller_bad_override",
+            Self::NoEligibleModel(_) => "policy_no_eligible_model",
+            Self::Upstream { error, .. } => error.label(),
+        }
+    }
+
+    /// The decision, when one was made.
+    pub fn routed(&self) -> Option<&Routed> {
+        match self {
+            Self::NoEligibleModel(routed) | Self::Upstream { routed, .. } => Some(routed),
+            Self::UnknownModel { .. } | Self::BadOverride(_) => None,
+        }
+    }
+}
+
+/// `images (small, large); context_window (…) (tiny)`
+fn describe_rejections(routed: &Routed) -> String {
+    let mut reasons: Vec<(String, Vec<&str>)> = Vec::new();
+    for rejection in &routed.decision.rejections {
+        let lack = rejection.lack.to_string();
+        let name = routed.models.get(rejection.model).map_or("?", |card| card.name.as_str());
+        match reasons.iter_mut().find(|(known, _)| *known == lack) {
+            Some((_, names)) => names.push(name),
+            None => reasons.push((lack, vec![name])),
+        }
+    }
+    let reasons: Vec<_> = reasons
+        .into_iter()
+        .map(|(lack, names)| format!("it needs {lack}, which {} cannot give", names.join(", ")))
+        .collect();
+    reasons.join("; ")
+}
+
+impl Routed {
+    /// The model that served or would serve.
+    pub fn model(&self) -> Option<&ModelCard> {
+        self.models.get(self.served?.model)
+    }
+
+    /// The tier that served or would serve; `None` when the caller named a model.
+    pub fn tier(&self) -> Option<&str> {
+        let tier = self.served.map_or(self.decision.tier, |candidate| candidate.tier);
+        self.tiers.get(tier).map(String::as_str)
+    }
+}
+
+impl Gateway {
+    /// A gateway without a classifier: until [`Self::scoring_ready`] is called, policies use
+    /// their default tier.
+    pub fn new(config: Config, upstreams: Upstreams, metrics: Arc<Metrics>, stop: Stop) -> Self {
+        Self { config, upstreams, metrics, scoring: OnceLock::new(), stop }
+    }
+
+    /// Hands over the scoring threads once the model is loaded. A second call is ignored.
+    pub fn scoring_ready(&self, queue: ScoringQueue) {
+        let _ = self.scoring.set(queue);
+    }
+
+    /// Whether the classifier is loaded.
+    pub fn is_ready(&self) -> bool {
+        self.scoring.get().is_some()
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The metrics.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Texts waiting for a score.
+    pub fn queue_depth(&self) -> usize {
+        self.scoring.get().map_or(0, ScoringQueue::depth)
+    }
+
+    /// Answers a chat request. Dropping the future cancels it and settles what it used.
+    pub async fn chat(
+        &self,
+        request: &ChatRequest,
+        info: RequestInfo,
+        dial: Dial,
+    ) -> Result<Reply, GatewayError> {
+        let routed = self.route(request, dial).await?;
+        let mut settlement =
+            Settlement::new(Plan::new(&routed, request), info, Arc::clone(&self.metrics));
+        if routed.decision.route.is_empty() {
+            let error = GatewayError::NoEligibleModel(Box::new(routed));
+            settlement.finish(error.label());
+            return Err(error);
+        }
+        self.forward(request, routed, settlement).await
+    }
+
+    /// Scores and decides, and forwards nothing.
+    pub async fn route(&self, request: &ChatRequest, dial: Dial) -> Result<Routed, GatewayError> {
+        let needs = needs(request);
+        let dial = Dial {
+            policy: dial.policy.or_else(|| request.overrides.policy.clone()),
+            threshold: dial.threshold.or(request.overrides.threshold.and_then(Probability::new)),
+        };
+        let (policy, threshold) = match resolve::resolve(&self.config, &request.model, &dial)? {
+            Target::Policy { policy, threshold } => (policy, threshold),
+            Target::Model { models, index } => return Ok(named_model(models, index, needs)),
+        };
+        let started = Instant::now();
+        let scored = self.score(request).await;
+        let scoring_time = started.elapsed();
+        let outcome = scored.map_or_else(|reason| reason.label(), |_| "scored");
+        let score = scored.ok().map(|scored| scored.score.get());
+        self.metrics.scoring_ended(policy.name(), outcome, score, scoring_time);
+        let decision = policy.decide(
+            &self.config.models,
+            &needs,
+            scored.map(|scored| scored.score),
+            Override { threshold },
+        );
+        Ok(Routed {
+            decision_id: format!("dec_{}", uuid::Uuid::now_v7().simple()),
+            policy: Some(policy.name().to_owned()),
+            tiers: policy.tiers().iter().map(|tier| tier.name.clone()).collect(),
+            served: decision.route.first().copied(),
+            decision,
+            models: Arc::clone(&self.config.models),
+            needs,
+            scored_tokens: scored.ok().map(|scored| scored.tokens),
+            scoring_time,
+        })
+    }
+
+    /// The score, or the reason why there is none.
+    async fn score(&self, request: &ChatRequest) -> Result<Scored, Reason> {
+        let queue = self.scoring.get().ok_or(Reason::ClassifierUnavailable)?;
+        let text = text_to_weigh(&request.messages).into_owned();
+        queue.score(text).await.map_err(|error| match error {
+            NoScore::QueueFull => Reason::ClassifierQueueFull,
+            NoScore::DeadlinePassed => Reason::ClassifierTimeout,
+            NoScore::Failed => Reason::ClassifierUnavailable,
+        })
+    }
+}
+
+/// A decision that follows the caller's own choice of model.
+fn named_model(models: Arc<[ModelCard]>, index: usize, needs: Needs) -> Routed {
+    let candidate = Candidate { model: index, tier: 0 };
+    Routed {
+        decision_id: format!("dec_{}", uuid::Uuid::now_v7().simple()),
+        policy: None,
+        tiers: Vec::new(),
+        decision: Decision {
+            score: Err(Reason::ModelNamed),
+            tier: 0,
+            reason: Reason::ModelNamed,
+            threshold: None,
+            margin: None,
+            route: vec![candidate],
+            rejections: Vec::new(),
+        },
+        models,
+        needs,
+        scored_tokens: None,
+        scoring_time: Duration::ZERO,
+        served: Some(candidate),
+    }
+}
+
+/// What the request needs of a model.
+pub fn needs(request: &ChatRequest) -> Needs {
+    let abilities = [
+        (Ability::Tools, request.tools),
+        (Ability::Images, request.has_part(&Part::Image)),
+        (Ability::Audio, request.has_part(&Part::Audio)),
+        (Ability::Documents, request.has_part(&Part::File)),
+        (Ability::JsonSchema, request.json_schema),
+    ];
+    Needs {
+        prompt_tokens: estimate_tokens(request),
+        output_tokens: request.max_output_tokens,
+        abilities: abilities.into_iter().filter_map(|(a, needed)| needed.then_some(a)).collect(),
+    }
+}
+
+/// Bytes of text a token on average (chosen: English and code run at about 4 with today's
+/// vocabularies; the estimate only has to keep a request from a window it clearly overflows).
+const BYTES_PER_TOKEN: u64 = 4;
+/// Tokens that each message's frame costs (OpenAI cookbook, "How to count tokens").
+const TOKENS_PER_MESSAGE: u64 = 4;
+
+/// An estimate of the prompt's tokens: text, tools and message frames; attachments not counted.
+fn estimate_tokens(request: &ChatRequest) -> u64 {
+    let bytes = (request.text_bytes() + request.tools_bytes()) as u64;
+    bytes.div_ceil(BYTES_PER_TOKEN) + request.messages.len() as u64 * TOKENS_PER_MESSAGE
+}

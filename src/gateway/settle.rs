@@ -1,0 +1,230 @@
+//! The end of a request, however it comes: usage, cost, metrics and one log line.
+//!
+//! A [`Settlement`] lives as long as its request. [`Settlement::finish`] states how it ended;
+//! when it is dropped without that, the caller has left, and that is what is recorded. Code after
+//! a loop would not run then; `Drop` does.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::watch;
+
+use super::{RequestInfo, Routed};
+use crate::{
+    policy::ModelCard,
+    protocol::chat::ChatRequest,
+    telemetry::{InFlight, Metrics, RequestSample},
+    units::{NanoUsd, TokenCount},
+};
+
+/// Told when the process wants to end: streams in flight then say so and close.
+#[derive(Debug, Clone)]
+pub struct Stop(watch::Receiver<bool>);
+
+impl Stop {
+    /// A signal and the handle to it.
+    pub fn new() -> (watch::Sender<bool>, Self) {
+        let (sender, receiver) = watch::channel(false);
+        (sender, Self(receiver))
+    }
+
+    /// Waits until the process wants to end; for ever when the sender has gone.
+    pub async fn wanted(&mut self) {
+        if self.0.wait_for(|stop| *stop).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// What is known of a request before it is forwarded.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    decision_id: String,
+    policy: Option<String>,
+    tier: Option<String>,
+    model: Option<String>,
+    provider: Option<String>,
+    reason: &'static str,
+    score: Option<f32>,
+    threshold: Option<f32>,
+    margin: Option<f32>,
+    scored_tokens: Option<usize>,
+    scoring_time: Duration,
+    prompt_tokens_estimate: u64,
+    stream: bool,
+}
+
+impl Plan {
+    /// The parts of a decision that are recorded.
+    pub fn new(routed: &Routed, request: &ChatRequest) -> Self {
+        let decision = &routed.decision;
+        Self {
+            decision_id: routed.decision_id.clone(),
+            policy: routed.policy.clone(),
+            tier: routed.tier().map(str::to_owned),
+            model: routed.model().map(|card| card.name.clone()),
+            provider: routed.model().map(|card| card.provider.clone()),
+            reason: decision.reason.label(),
+            score: decision.score.ok().map(|score| score.get()),
+            threshold: decision.threshold.map(|threshold| threshold.get()),
+            margin: decision.margin,
+            scored_tokens: routed.scored_tokens,
+            scoring_time: routed.scoring_time,
+            prompt_tokens_estimate: routed.needs.prompt_tokens,
+            stream: request.stream,
+        }
+    }
+}
+
+/// One request's account, closed exactly once.
+#[derive(Debug)]
+pub struct Settlement {
+    plan: Plan,
+    info: RequestInfo,
+    metrics: Arc<Metrics>,
+    attempts: usize,
+    card: Option<ModelCard>,
+    usage: Option<TokenCount>,
+    finish_reason: Option<String>,
+    first_content: Option<Duration>,
+    settled: bool,
+    _in_flight: InFlight,
+}
+
+/// How a request ended when nobody said: its caller had gone.
+const CANCELLED: &str = "caller_cancelled";
+/// The label of a request that got its whole answer.
+pub const FINISHED: &str = "finished";
+/// Stands for a name that does not apply.
+const NONE: &str = "none";
+
+impl Settlement {
+    /// Opens the account.
+    pub fn new(plan: Plan, info: RequestInfo, metrics: Arc<Metrics>) -> Self {
+        let in_flight = metrics.in_flight();
+        Self {
+            plan,
+            info,
+            metrics,
+            attempts: 0,
+            card: None,
+            usage: None,
+            finish_reason: None,
+            first_content: None,
+            settled: false,
+            _in_flight: in_flight,
+        }
+    }
+
+    /// The name of the request.
+    pub fn request_id(&self) -> &str {
+        &self.info.request_id
+    }
+
+    /// When the request had been read.
+    pub fn received(&self) -> Instant {
+        self.info.received
+    }
+
+    /// A provider is about to be asked for this model, which stands in this tier.
+    pub fn attempt(&mut self, card: &ModelCard, tier: Option<&str>) {
+        self.attempts += 1;
+        self.plan.tier = tier.map(str::to_owned);
+        self.plan.model = Some(card.name.clone());
+        self.plan.provider = Some(card.provider.clone());
+        self.card = Some(card.clone());
+    }
+
+    /// Providers asked so far.
+    pub fn attempts(&self) -> usize {
+        self.attempts
+    }
+
+    /// The first content has come.
+    pub fn first_content(&mut self) {
+        self.first_content.get_or_insert(self.info.received.elapsed());
+    }
+
+    /// Notes what an answer or a chunk says. A later count replaces an earlier one: counts in a
+    /// stream are cumulative.
+    pub fn observe(&mut self, usage: Option<TokenCount>, finish_reason: Option<String>) {
+        self.usage = usage.or(self.usage);
+        self.finish_reason = finish_reason.or(self.finish_reason.take());
+    }
+
+    /// What the answer has cost so far; `None` without usage or price.
+    pub fn cost(&self) -> Option<NanoUsd> {
+        Some(self.card.as_ref()?.price?.cost(&self.usage?))
+    }
+
+    /// Closes the account with a label: [`FINISHED`] or that of an error.
+    pub fn finish(&mut self, outcome: &'static str) {
+        if self.settled {
+            return;
+        }
+        self.settled = true;
+        let duration = self.info.received.elapsed();
+        let plan = &self.plan;
+        let usage = self.usage.unwrap_or_default();
+        self.metrics.request_ended(&RequestSample {
+            policy: plan.policy.as_deref().unwrap_or(NONE),
+            tier: plan.tier.as_deref().unwrap_or(NONE),
+            model: self.metric_model(),
+            outcome,
+            duration,
+            usage: self.usage,
+            cost: self.cost(),
+        });
+        tracing::info!(
+            request_id = self.info.request_id,
+            decision_id = plan.decision_id,
+            policy = plan.policy,
+            tier = plan.tier,
+            model = plan.model,
+            provider = plan.provider,
+            reason = plan.reason,
+            score = plan.score,
+            threshold = plan.threshold,
+            margin = plan.margin,
+            scored_tokens = plan.scored_tokens,
+            scoring_ms = milliseconds(plan.scoring_time),
+            prompt_tokens_estimate = plan.prompt_tokens_estimate,
+            stream = plan.stream,
+            attempts = self.attempts,
+            outcome,
+            finish_reason = self.finish_reason,
+            prompt_tokens = self.usage.map(|_| usage.prompt_tokens),
+            completion_tokens = self.usage.map(|_| usage.completion_tokens),
+            cached_tokens = self.usage.map(|_| usage.cached_tokens),
+            reasoning_tokens = self.usage.map(|_| usage.reasoning_tokens),
+            cost_usd = self.cost().map(|cost| cost.to_string()),
+            first_content_ms = self.first_content.map(milliseconds),
+            duration_ms = milliseconds(duration),
+            "request"
+        );
+    }
+
+    /// The model's name as a metric label. A model that callers name freely would make a label of
+    /// every name they think of.
+    pub fn metric_model(&self) -> &str {
+        match (&self.plan.policy, &self.plan.model, &self.card) {
+            (Some(_), Some(model), _) => model,
+            (None, Some(model), Some(card)) if card.price.is_some() => model,
+            (None, Some(_), _) => "unpriced",
+            (_, None, _) => NONE,
+        }
+    }
+}
+
+impl Drop for Settlement {
+    fn drop(&mut self) {
+        self.finish(CANCELLED);
+    }
+}
+
+/// Whole microseconds, in milliseconds.
+pub fn milliseconds(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1000.0
+}

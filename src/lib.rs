@@ -1,0 +1,42 @@
+//! Weighbridge weighs every LLM request at the gate and sends it to the cheapest model that can
+//! carry it. One crate, one binary, one configuration file, the classifier inside.
+//!
+//! # The house, from the ground up
+//!
+//! | storey | module | what it does |
+//! |---|---|---|
+//! | words | [`units`] | money in integer nano-dollars, token counts, probabilities |
+//! | words | [`protocol`] | the OpenAI chat format: requests that keep unknown fields, SSE frames, what a chunk says |
+//! | rooms | [`classify`] | text → embedding → calibrated score; the scoring queue |
+//! | rooms | [`policy`] | score + needs + table → decision; pure |
+//! | rooms | [`upstream`] | one attempt at a provider: deadlines, errors that say who failed |
+//! | rooms | [`telemetry`] | metric names, the log |
+//! | composition | [`config`] | TOML → checked configuration, or every problem with its position |
+//! | composition | [`gateway`] | one request from start to end |
+//! | composition | [`train`] | labelled prompts → a head |
+//! | doors | [`api`] | the HTTP edge |
+//! | doors | [`mock`] | the scripted upstream, which stands in for a provider |
+//! | doors | [`cli`] | commands and flags |
+//!
+//! A module imports only from lower storeys, and rooms never import each other; a test holds the
+//! `use crate::` lines to this table.
+//!
+//! # One request
+//!
+//! [`api`] reads the body into a [`protocol::chat::ChatRequest`]. [`gateway::Gateway::chat`] then
+//! takes the text to weigh, waits for its score within a deadline, lets the policy decide, tries
+//! the route's candidates until one gives content, and relays the stream. Whatever happens, a
+//! [`gateway::Settlement`] records it: one log line, metrics, cost.
+
+pub mod api;
+pub mod classify;
+pub mod cli;
+pub mod config;
+pub mod gateway;
+pub mod mock;
+pub mod policy;
+pub mod protocol;
+pub mod telemetry;
+pub mod train;
+pub mod units;
+pub mod upstream;

@@ -1,0 +1,173 @@
+//! The scripted upstream: a server that stands in for paid LLM providers and behaves as badly as
+//! they do.
+//!
+//! Three uses: tests run it in-process on port 0, operators rehearse failures with it, and a fresh
+//! install without provider keys has something to talk to. It calls nobody and invents nothing:
+//! the answer says which model answered and repeats the beginning of the question, and equal
+//! questions get equal answers. What should go wrong is written into the model name, see
+//! [`DIRECTIVES`] (read `directives.rs` first: its table is the feature).
+//!
+//! The way of a request: [`ScriptedUpstream::router`] records it (`record`), a dialect (`openai`)
+//! parses it and builds a reply, which is either an [`answer`] put in order by `play`, or what the
+//! script says instead; `reply` writes it to the wire at the script's pace. Another dialect is
+//! another module beside `openai`, with the same entry and its own frames.
+
+mod answer;
+mod directives;
+mod openai;
+mod play;
+mod record;
+mod reply;
+mod schema;
+mod sequence;
+mod tokens;
+
+pub use directives::{
+    DIRECTIVES, DirectiveError, Directives, MAX_DELAY, UsageMode, directives_help, parse_model,
+};
+pub use record::{Ending, RecordedRequest};
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::to_bytes;
+use axum::extract::{Request, State};
+use axum::http::{Method, StatusCode};
+use axum::response::{Json, Response};
+use axum::routing::get;
+use axum::serve::ListenerExt;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use self::record::RequestLog;
+use self::reply::Stop;
+use self::sequence::StatusSequences;
+
+/// Bytes of a request body at most; more is answered with 413.
+const MAX_BODY_BYTES: usize = 16 << 20;
+/// How long connections have to end after a stop, before they are abandoned.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// The scripted upstream. A cheap handle: clones share requests and status sequences.
+#[derive(Debug, Clone, Default)]
+pub struct ScriptedUpstream {
+    log: RequestLog,
+    sequences: Arc<StatusSequences>,
+}
+
+/// What the handlers know.
+#[derive(Clone)]
+struct Server {
+    upstream: ScriptedUpstream,
+    stop: Stop,
+}
+
+impl ScriptedUpstream {
+    /// An upstream that nothing has been asked of.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// All endpoints, for a server of the caller's. Answers that wait or stall then end when they
+    /// are dropped, after [`MAX_DELAY`] at the latest.
+    pub fn router(&self) -> Router {
+        self.router_until(Stop::never())
+    }
+
+    /// Serves HTTP/1.1 and HTTP/2 without TLS until `stop` resolves. Answers in progress are then
+    /// broken off; returns when the connections are closed, after 5 seconds at the latest.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> io::Result<()> {
+        let (stopping, signal) = watch::channel(false);
+        let router = self.router_until(Stop::on(signal.clone()));
+        // Without this the kernel would join the small writes that the script keeps apart. A
+        // socket that refuses is closed already.
+        let listener = listener.tap_io(|socket| drop(socket.set_nodelay(true)));
+        let server = axum::serve(listener, router).with_graceful_shutdown(async move {
+            stop.await;
+            stopping.send_replace(true);
+        });
+        let mut stop = Stop::on(signal);
+        let abandoned = async move {
+            stop.stopped().await;
+            tokio::time::sleep(STOP_GRACE).await;
+        };
+        tokio::select! {
+            served = server.into_future() => served,
+            () = abandoned => Ok(()),
+        }
+    }
+
+    /// The last 1,000 requests, oldest first; those to `/_requests` are not among them.
+    pub fn requests(&self) -> Vec<RecordedRequest> {
+        self.log.snapshot()
+    }
+
+    /// Forgets all requests and begins every status sequence again.
+    pub fn clear(&self) {
+        self.log.clear();
+        self.sequences.clear();
+    }
+
+    /// Waits until `condition` holds for the recorded requests and returns them. Has no deadline.
+    pub async fn requests_when(
+        &self,
+        mut condition: impl FnMut(&[RecordedRequest]) -> bool,
+    ) -> Vec<RecordedRequest> {
+        let mut changes = self.log.subscribe();
+        loop {
+            let requests = self.requests();
+            if condition(&requests) {
+                return requests;
+            }
+            // The log, which `self` holds, is what sends: it cannot be gone.
+            if changes.changed().await.is_err() {
+                return requests;
+            }
+        }
+    }
+
+    fn router_until(&self, stop: Stop) -> Router {
+        Router::new()
+            .route("/_requests", get(list_requests).delete(clear_requests))
+            .fallback(answer_request)
+            .with_state(Server { upstream: self.clone(), stop })
+    }
+}
+
+/// `GET /_requests`: for black-box tests, credentials included.
+async fn list_requests(State(server): State<Server>) -> Json<Value> {
+    let requests = server.upstream.requests();
+    let data: Vec<Value> = requests.iter().map(RecordedRequest::to_json).collect();
+    Json(json!({"object": "list", "data": data}))
+}
+
+/// `DELETE /_requests`: what [`ScriptedUpstream::clear`] does.
+async fn clear_requests(State(server): State<Server>) -> StatusCode {
+    server.upstream.clear();
+    StatusCode::NO_CONTENT
+}
+
+/// Everything else: records the request and lets the dialect answer.
+async fn answer_request(State(server): State<Server>, request: Request) -> Response {
+    let Server { upstream, stop } = server;
+    let (parts, body) = request.into_parts();
+    let body = to_bytes(body, MAX_BODY_BYTES).await;
+    let mut ticket = upstream.log.record(&parts, body.as_ref().unwrap_or(&Default::default()));
+    let reply = match &body {
+        Ok(body) => openai::reply(&parts, body, &upstream.sequences),
+        // Or the client left while it sent, and nobody reads this.
+        Err(_) => openai::too_large(MAX_BODY_BYTES),
+    };
+    if parts.method == Method::HEAD {
+        // The server sends the head alone and drops the body, which is not the client's doing.
+        ticket.end(Ending::Complete);
+    }
+    reply.send(ticket, stop).await
+}

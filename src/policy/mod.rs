@@ -1,0 +1,116 @@
+//! Scores + facts about the request + table → decision. Pure: no async, no clock, no I/O.
+//!
+//! A [`Policy`] is an ordered list of tiers with rising thresholds. [`Policy::decide`] filters the
+//! candidates by what the request needs, lets the score pick the tier, and returns the whole
+//! route: the candidates to try, in order, with the reason. The gateway and the offline
+//! commands call the same function, so a recorded decision can be replayed.
+
+mod decide;
+mod needs;
+
+pub use decide::{Candidate, Decision, Override, Reason, Rejection};
+pub use needs::{Ability, Lack, Needs};
+
+use std::collections::BTreeSet;
+
+use crate::units::{Price, Probability};
+
+/// What the configuration says of one model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelCard {
+    /// The name callers and policies use.
+    pub name: String,
+    /// The provider that serves it.
+    pub provider: String,
+    /// The name sent to that provider.
+    pub upstream_name: String,
+    /// Prompt and completion tokens together; `None` when unknown, which rejects nothing.
+    pub context_window: Option<u32>,
+    /// Completion tokens at most; `None` when unknown.
+    pub max_output_tokens: Option<u32>,
+    /// `None` when unknown: then no cost is reported.
+    pub price: Option<Price>,
+    /// What the model can do; `None` when unknown, which rejects nothing.
+    pub abilities: Option<BTreeSet<Ability>>,
+}
+
+/// One tier: the models for requests below its threshold.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tier {
+    /// Unique within its policy.
+    pub name: String,
+    /// Requests that score below this belong here; `None` on the last tier only.
+    pub below: Option<Probability>,
+    /// Indexes into the catalogue, in order of preference; never empty.
+    pub models: Vec<usize>,
+}
+
+/// A policy that [`Policy::new`] has checked: deciding cannot fail.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    name: String,
+    tiers: Vec<Tier>,
+    default_tier: usize,
+}
+
+/// Why a list of tiers is no policy. The configuration reports these with their position.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum PolicyError {
+    /// There is nothing to choose from.
+    #[error("a policy needs at least one tier")]
+    NoTiers,
+    /// A tier other than the last has no threshold, or the last has one.
+    #[error("every tier but the last has `below`, and the last has none (tier `{0}`)")]
+    Threshold(String),
+    /// Thresholds do not rise.
+    #[error("`below` of tier `{0}` must be greater than that of the tier before it")]
+    NotRising(String),
+    /// A tier without models.
+    #[error("tier `{0}` lists no models")]
+    NoModels(String),
+    /// Two tiers share a name.
+    #[error("two tiers are named `{0}`")]
+    DuplicateTier(String),
+}
+
+impl Policy {
+    /// Checks the tiers. `default_tier` is an index into them.
+    pub fn new(name: String, tiers: Vec<Tier>, default_tier: usize) -> Result<Self, PolicyError> {
+        let last = tiers.len().checked_sub(1).ok_or(PolicyError::NoTiers)?;
+        let mut previous: Option<Probability> = None;
+        for (index, tier) in tiers.iter().enumerate() {
+            if tier.below.is_none() != (index == last) {
+                return Err(PolicyError::Threshold(tier.name.clone()));
+            }
+            if let (Some(before), Some(below)) = (previous, tier.below)
+                && below <= before
+            {
+                return Err(PolicyError::NotRising(tier.name.clone()));
+            }
+            if tier.models.is_empty() {
+                return Err(PolicyError::NoModels(tier.name.clone()));
+            }
+            if tiers.iter().take(index).any(|other| other.name == tier.name) {
+                return Err(PolicyError::DuplicateTier(tier.name.clone()));
+            }
+            previous = tier.below;
+        }
+        Ok(Self { name, tiers, default_tier: default_tier.min(last) })
+    }
+
+    /// The name callers put in `model`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Cheapest first; never empty.
+    pub fn tiers(&self) -> &[Tier] {
+        &self.tiers
+    }
+
+    /// The tier that serves when there is no score.
+    pub fn default_tier(&self) -> &Tier {
+        // `new` keeps the index within bounds.
+        &self.tiers[self.default_tier]
+    }
+}

@@ -1,0 +1,131 @@
+//! What a request needs of a model, and what a model lacks.
+//!
+//! Eligibility comes before the score: a cheap model that cannot see the image is no candidate,
+//! however easy the question.
+
+use std::fmt;
+
+use super::ModelCard;
+
+/// Something a model can do and a request can require.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Ability {
+    /// Calls tools.
+    Tools,
+    /// Sees images.
+    Images,
+    /// Hears audio.
+    Audio,
+    /// Reads attached documents.
+    Documents,
+    /// Answers in a given JSON schema.
+    JsonSchema,
+    /// Thinks before it answers, at a given effort.
+    Reasoning,
+}
+
+impl Ability {
+    /// Every ability, in the order they are reported.
+    pub const ALL: [Self; 6] = [
+        Self::Tools,
+        Self::Images,
+        Self::Audio,
+        Self::Documents,
+        Self::JsonSchema,
+        Self::Reasoning,
+    ];
+
+    /// The spelling in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tools => "tools",
+            Self::Images => "images",
+            Self::Audio => "audio",
+            Self::Documents => "documents",
+            Self::JsonSchema => "json_schema",
+            Self::Reasoning => "reasoning",
+        }
+    }
+
+    /// The ability with this spelling.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|ability| ability.name() == name)
+    }
+}
+
+impl fmt::Display for Ability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What a request needs.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Needs {
+    /// An estimate of the prompt, tools included; see [`estimate_tokens`].
+    pub prompt_tokens: u64,
+    /// The caller's bound on the answer, if it set one.
+    pub output_tokens: Option<u32>,
+    /// In the order of [`Ability::ALL`], without repeats.
+    pub abilities: Vec<Ability>,
+}
+
+/// What one model lacks for a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lack {
+    /// Prompt and answer do not fit.
+    ContextWindow {
+        /// Estimated prompt tokens plus the caller's bound on the answer.
+        needed_tokens: u64,
+        /// What the model has.
+        context_window: u32,
+    },
+    /// The caller asks for a longer answer than the model gives.
+    OutputTokens {
+        /// The caller's bound.
+        needed_tokens: u32,
+        /// What the model gives.
+        max_output_tokens: u32,
+    },
+    /// The model cannot do this.
+    Ability(Ability),
+}
+
+impl fmt::Display for Lack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ContextWindow { needed_tokens, context_window } => {
+                write!(f, "context_window ({needed_tokens} tokens needed, {context_window} there)")
+            }
+            Self::OutputTokens { needed_tokens, max_output_tokens } => write!(
+                f,
+                "max_output_tokens ({needed_tokens} tokens needed, {max_output_tokens} there)"
+            ),
+            Self::Ability(ability) => write!(f, "{ability}"),
+        }
+    }
+}
+
+impl Needs {
+    /// The first thing that `model` lacks; `None` when it can serve. Unknown facts of a model
+    /// reject nothing.
+    pub fn unmet_by(&self, model: &ModelCard) -> Option<Lack> {
+        if let Some(abilities) = &model.abilities
+            && let Some(missing) = self.abilities.iter().find(|a| !abilities.contains(a))
+        {
+            return Some(Lack::Ability(*missing));
+        }
+        if let (Some(needed), Some(max)) = (self.output_tokens, model.max_output_tokens)
+            && needed > max
+        {
+            return Some(Lack::OutputTokens { needed_tokens: needed, max_output_tokens: max });
+        }
+        let needed_tokens = self.prompt_tokens + u64::from(self.output_tokens.unwrap_or(0));
+        match model.context_window {
+            Some(context_window) if needed_tokens > u64::from(context_window) => {
+                Some(Lack::ContextWindow { needed_tokens, context_window })
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! What a gateway must notice in a chat completion while its bytes pass: usage, finish reason,
+//! errors, and whether the caller has been given any content yet.
+//!
+//! Source: OpenAI API reference, "Chat completion object" and "Chat completion chunk object".
+//! Readers are lenient: what cannot be read is `None`, because other providers differ in detail.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::units::TokenCount;
+
+/// The data of the frame that ends a chat stream.
+pub const DONE: &[u8] = b"[DONE]";
+
+/// What one event of a chat stream says.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ChunkFacts {
+    /// A choice carries text, a refusal, reasoning or a piece of a tool call.
+    pub has_content: bool,
+    /// A choice has ended, with this reason.
+    pub finish_reason: Option<String>,
+    /// Usage, on whichever chunk the provider put it.
+    pub usage: Option<TokenCount>,
+    /// The chunk has no choices: besides usage it carries nothing for the caller.
+    pub no_choices: bool,
+    /// The provider reports an error inside the stream; the message, if it has one.
+    pub error: Option<String>,
+}
+
+/// What a whole, not streamed answer says.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct AnswerFacts {
+    /// The first choice's finish reason.
+    pub finish_reason: Option<String>,
+    /// What the provider counted.
+    pub usage: Option<TokenCount>,
+    /// A 200 whose body is an error object; the message, if it has one.
+    pub error: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Chunk<'a> {
+    #[serde(borrow, default)]
+    choices: Option<Vec<Choice<'a>>>,
+    #[serde(default)]
+    usage: Option<Usage>,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Choice<'a> {
+    #[serde(borrow, default)]
+    delta: Option<Delta<'a>>,
+    #[serde(default)]
+    finish_reason: Option<String>,
+}
+
+/// The fields of a delta that show something to a caller. Each is raw: only its presence counts.
+#[derive(Deserialize)]
+struct Delta<'a> {
+    #[serde(borrow, default)]
+    content: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    tool_calls: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    function_call: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    refusal: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    reasoning_content: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    reasoning: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    audio: Option<&'a RawValue>,
+}
+
+impl Delta<'_> {
+    fn has_content(&self) -> bool {
+        [
+            self.content,
+            self.tool_calls,
+            self.function_call,
+            self.refusal,
+            self.reasoning_content,
+            self.reasoning,
+            self.audio,
+        ]
+        .into_iter()
+        .flatten()
+        .any(|value| !matches!(value.get(), "null" | "\"\"" | "[]"))
+    }
+}
+
+/// OpenAI's usage object; missing counts are zero.
+#[derive(Deserialize)]
+struct Usage {
+    #[serde(default)]
+    prompt_tokens: Option<u64>,
+    #[serde(default)]
+    completion_tokens: Option<u64>,
+    #[serde(default)]
+    prompt_tokens_details: Option<PromptDetails>,
+    #[serde(default)]
+    completion_tokens_details: Option<CompletionDetails>,
+}
+
+#[derive(Deserialize)]
+struct PromptDetails {
+    #[serde(default)]
+    cached_tokens: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct CompletionDetails {
+    #[serde(default)]
+    reasoning_tokens: Option<u64>,
+}
+
+impl From<Usage> for TokenCount {
+    fn from(usage: Usage) -> Self {
+        Self {
+            prompt_tokens: usage.prompt_tokens.unwrap_or(0),
+            completion_tokens: usage.completion_tokens.unwrap_or(0),
+            cached_tokens: usage.prompt_tokens_details.and_then(|d| d.cached_tokens).unwrap_or(0),
+            reasoning_tokens: usage
+                .completion_tokens_details
+                .and_then(|d| d.reasoning_tokens)
+                .unwrap_or(0),
+        }
+    }
+}
+
+impl ChunkFacts {
+    /// Reads the data of one event; `None` when it is not a JSON object.
+    pub fn read(data: &[u8]) -> Option<Self> {
+        let chunk: Chunk<'_> = serde_json::from_slice(data).ok()?;
+        let choices = chunk.choices.unwrap_or_default();
+        Some(Self {
+            has_content: choices
+                .iter()
+                .any(|choice| choice.delta.as_ref().is_some_and(Delta::has_content)),
+            no_choices: choices.is_empty(),
+            finish_reason: choices.into_iter().find_map(|choice| choice.finish_reason),
+            usage: chunk.usage.map(TokenCount::from),
+            error: chunk.error.and_then(error_message),
+        })
+    }
+}
+
+impl AnswerFacts {
+    /// Reads a whole answer; `None` when it is not a JSON object.
+    pub fn read(body: &[u8]) -> Option<Self> {
+        let answer: Chunk<'_> = serde_json::from_slice(body).ok()?;
+        Some(Self {
+            finish_reason: answer
+                .choices
+                .unwrap_or_default()
+                .into_iter()
+                .find_map(|choice| choice.finish_reason),
+            usage: answer.usage.map(TokenCount::from),
+            error: answer.error.and_then(error_message),
+        })
+    }
+}
+
+/// The message of an error value, whatever its shape; `None` when the field is null.
+fn error_message(error: &RawValue) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Object {
+        message: Option<String>,
+    }
+    if error.get() == "null" {
+        return None;
+    }
+    let message = serde_json::from_str::<Object>(error.get())
+        .ok()
+        .and_then(|object| object.message)
+        .or_else(|| serde_json::from_str(error.get()).ok());
+    Some(message.unwrap_or_else(|| "an error without a message".to_owned()))
+}
+
+/// The message of a provider's error body, if it has one: `{"error":{"message":…}}`,
+/// `{"error":"…"}` or `{"message":…}`.
+pub fn provider_error_message(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Body<'a> {
+        #[serde(borrow)]
+        error: Option<&'a RawValue>,
+        message: Option<String>,
+    }
+    let body: Body<'_> = serde_json::from_slice(body).ok()?;
+    body.error.and_then(error_message).or(body.message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_is_noticed_in_every_form_it_takes() {
+        for (delta, has_content) in [
+            (r#"{"role":"assistant","content":""}"#, false),
+            (r#"{"role":"assistant","content":null}"#, false),
+            (r#"{"content":"a"}"#, true),
+            (r#"{"tool_calls":[{"index":0,"function":{"arguments":"{"}}]}"#, true),
+            (r#"{"refusal":"no"}"#, true),
+            (r#"{"reasoning_content":"hm"}"#, true),
+            (r#"{}"#, false),
+        ] {
+            let data = format!(r#"{{"choices":[{{"index":0,"delta":{delta}}}]}}"#);
+            assert_eq!(
+                ChunkFacts::read(data.as_bytes()).unwrap().has_content,
+                has_content,
+                "{delta}"
+            );
+        }
+    }
+
+    #[test]
+    fn usage_is_read_beside_choices_and_alone() {
+        let beside = ChunkFacts::read(
+            br#"{"choices":[{"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":1}}}"#,
+        )
+        .unwrap();
+        assert_eq!(beside.finish_reason.as_deref(), Some("stop"));
+        assert_eq!(beside.usage.unwrap().cached_tokens, 1);
+        assert!(!beside.no_choices);
+        let alone =
+            ChunkFacts::read(br#"{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2,"prompt_tokens_details":null}}"#)
+                .unwrap();
+        assert!(alone.no_choices);
+        assert_eq!(alone.usage.unwrap().completion_tokens, 2);
+        assert_eq!(ChunkFacts::read(br#"{"usage":null}"#).unwrap().usage, None);
+    }
+
+    #[test]
+    fn errors_are_read_in_the_shapes_providers_use() {
+        for (body, message) in [
+            (r#"{"error":{"message":"full","type":"x"}}"#, Some("full")),
+            (r#"{"error":"full"}"#, Some("full")),
+            (r#"{"error":{"code":7}}"#, Some("an error without a message")),
+            (r#"{"message":"full"}"#, Some("full")),
+            (r#"{"error":null}"#, None),
+            ("<html>", None),
+        ] {
+            assert_eq!(provider_error_message(body.as_bytes()).as_deref(), message, "{body}");
+        }
+    }
+}

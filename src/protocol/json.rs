@@ -1,0 +1,147 @@
+//! A JSON object whose values stay as the bytes that arrived.
+//!
+//! A gateway reads a handful of fields and must not touch the others: numbers keep their
+//! digits, objects their key order, unknown fields their place. [`RawObject`] splits the top
+//! level of an object and leaves everything below it alone.
+
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+/// The top level of a JSON object, in order, with unparsed values.
+#[derive(Debug, Clone)]
+pub struct RawObject {
+    fields: Vec<(String, Box<RawValue>)>,
+}
+
+impl RawObject {
+    /// Splits an object. An object that names a field twice is refused: two readers of the same
+    /// bytes could otherwise see two different requests.
+    pub fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(bytes)
+    }
+
+    /// The value of a field as it arrived, or `None` when it is absent.
+    pub fn get(&self, name: &str) -> Option<&RawValue> {
+        self.fields.iter().find(|(field, _)| field == name).map(|(_, value)| &**value)
+    }
+
+    /// Replaces a field in place, or appends it.
+    pub fn set(&mut self, name: &str, value: Box<RawValue>) {
+        match self.fields.iter_mut().find(|(field, _)| field == name) {
+            Some((_, old)) => *old = value,
+            None => self.fields.push((name.to_owned(), value)),
+        }
+    }
+
+    /// Replaces a field by a string value, or appends it.
+    pub fn set_str(&mut self, name: &str, value: &str) {
+        self.set(name, quoted(value));
+    }
+
+    /// Removes a field; an absent one is no error.
+    pub fn remove(&mut self, name: &str) {
+        self.fields.retain(|(field, _)| field != name);
+    }
+
+    /// The object as JSON: the values byte for byte, no white space between the fields.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let length: usize = self.fields.iter().map(|(k, v)| k.len() + v.get().len() + 8).sum();
+        let mut out = Vec::with_capacity(length + 2);
+        out.push(b'{');
+        for (index, (name, value)) in self.fields.iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(quoted(name).get().as_bytes());
+            out.push(b':');
+            out.extend_from_slice(value.get().as_bytes());
+        }
+        out.push(b'}');
+        out
+    }
+}
+
+/// A string as a JSON value.
+fn quoted(text: &str) -> Box<RawValue> {
+    raw(&serde_json::Value::from(text))
+}
+
+/// A value of our own making as raw JSON.
+pub fn raw(value: &serde_json::Value) -> Box<RawValue> {
+    // A `Value` has string keys and finite numbers only, so writing it cannot fail.
+    RawValue::from_string(value.to_string()).unwrap_or_default()
+}
+
+impl<'de> Deserialize<'de> for RawObject {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(FieldsVisitor)
+    }
+}
+
+struct FieldsVisitor;
+
+impl<'de> Visitor<'de> for FieldsVisitor {
+    type Value = RawObject;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawObject, A::Error> {
+        let mut fields: Vec<(String, Box<RawValue>)> = Vec::new();
+        while let Some((name, value)) = map.next_entry::<String, Box<RawValue>>()? {
+            if fields.len() >= MAX_FIELDS {
+                return Err(serde::de::Error::custom(format_args!(
+                    "more than {MAX_FIELDS} fields"
+                )));
+            }
+            if fields.iter().any(|(field, _)| *field == name) {
+                return Err(serde::de::Error::custom(format_args!(
+                    "the field `{name}` is given twice"
+                )));
+            }
+            fields.push((name, value));
+        }
+        Ok(RawObject { fields })
+    }
+}
+
+/// Top-level fields accepted (chosen: the largest public request has about 40; the bound keeps
+/// the search for duplicates cheap).
+const MAX_FIELDS: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_keep_their_bytes_when_one_field_changes() {
+        let body = br#"{"model":"auto", "seed": 1.50, "big": 123456789012345678901234567890, "x": {"b":1, "a":[ 2 ]}}"#;
+        let mut object = RawObject::parse(body).unwrap();
+        object.set_str("model", "small \"v1\"");
+        assert_eq!(
+            String::from_utf8(object.to_bytes()).unwrap(),
+            r#"{"model":"small \"v1\"","seed":1.50,"big":123456789012345678901234567890,"x":{"b":1, "a":[ 2 ]}}"#
+        );
+    }
+
+    #[test]
+    fn a_field_given_twice_is_refused_by_name() {
+        let error = RawObject::parse(br#"{"model":"a","model":"b"}"#).unwrap_err();
+        assert!(error.to_string().contains("`model` is given twice"), "{error}");
+    }
+
+    #[test]
+    fn removing_and_appending_fields() {
+        let mut object = RawObject::parse(br#"{"a":1,"b":2}"#).unwrap();
+        object.remove("a");
+        object.set("c", raw(&serde_json::json!({"d": true})));
+        assert_eq!(object.to_bytes(), br#"{"b":2,"c":{"d":true}}"#);
+        assert!(object.get("a").is_none());
+    }
+}
