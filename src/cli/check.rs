@@ -71,7 +71,7 @@ pub fn init(args: &InitArgs) -> anyhow::Result<ExitCode> {
 pub fn models(args: &ModelsArgs) -> anyhow::Result<ExitCode> {
     let config = match inputs::load_config(&args.config)? {
         Some(config) => config,
-        None => environment::discover(&|name| std::env::var(name).ok(), &[])
+        None => environment::discover(&environment::variable, &[])
             .context(
                 "there is no configuration and no provider key: run `weighbridge init`, or set one \
                  of the variables that `weighbridge --help` names",

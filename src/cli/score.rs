@@ -68,7 +68,7 @@ pub fn score(args: ScoreArgs) -> anyhow::Result<ExitCode> {
     let mut config = match inputs::load_config(&args.config)? {
         Some(config) => config,
         None => {
-            environment::discover(&|name| std::env::var(name).ok(), &[])
+            environment::discover(&environment::variable, &[])
                 .or_else(|| {
                     environment::scripted(reqwest::Url::parse("http://scripted.invalid/").ok()?)
                 })

@@ -92,7 +92,7 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
 /// What was found in the environment, and a sentence that says so.
 async fn config_from_environment() -> anyhow::Result<(Config, String)> {
     let ollama = environment::probe_ollama().await;
-    if let Some(found) = environment::discover(&|name| std::env::var(name).ok(), &ollama) {
+    if let Some(found) = environment::discover(&environment::variable, &ollama) {
         let sentence = format!("no configuration; providers found: {}", found.sources.join(", "));
         return Ok((found.config, sentence));
     }

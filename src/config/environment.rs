@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Where requests are split without a configuration: see the model card for what it means.
-pub const DEFAULT_THRESHOLD: f32 = 0.5;
+pub const DEFAULT_THRESHOLD: f32 = 0.42;
 /// How long start-up waits for a local Ollama to answer.
 const OLLAMA_PROBE: Duration = Duration::from_millis(300);
 
@@ -44,7 +44,7 @@ pub struct OllamaModel {
 
 /// Ollama's address: `OLLAMA_HOST` or its default.
 pub fn ollama_url() -> Option<Url> {
-    let host = std::env::var("OLLAMA_HOST").ok().filter(|host| !host.is_empty());
+    let host = variable("OLLAMA_HOST").filter(|host| !host.is_empty());
     let host = host.unwrap_or_else(|| "127.0.0.1:11434".to_owned());
     let host = host.replace("0.0.0.0", "127.0.0.1");
     let with_scheme = if host.contains("://") { host } else { format!("http://{host}") };
@@ -70,6 +70,11 @@ pub async fn probe_ollama() -> Vec<OllamaModel> {
     let Ok(response) = client.get(url).send().await else { return Vec::new() };
     let Ok(body) = response.bytes().await else { return Vec::new() };
     serde_json::from_slice::<Tags>(&body).map(|tags| tags.models).unwrap_or_default()
+}
+
+/// A variable of this process.
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 /// A configuration from environment variables and an Ollama's models; `None` when there are

@@ -159,7 +159,7 @@ pub enum ConfigError {
 pub fn load(path: &Path) -> Result<Checked, ConfigError> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| ConfigError::Unreadable { path: path.to_owned(), error })?;
-    parse(&text, path, &|name| std::env::var(name).ok())
+    parse(&text, path, &environment::variable)
 }
 
 /// Checks a text. `path` is named in problems; `environment` looks up variables.

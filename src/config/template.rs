@@ -57,7 +57,7 @@ default_tier = "strong"                # serves when there is no score in time
 
 [[policies.auto.tiers]]
 name = "cheap"
-below = 0.5
+below = 0.42
 models = ["small"]
 
 [[policies.auto.tiers]]

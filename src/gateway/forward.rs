@@ -115,12 +115,12 @@ impl Gateway {
                 settlement.finish(FINISHED);
                 ReplyBody::Whole(body, cost)
             }
-            Answer::Stream(start) => ReplyBody::Stream(Relay::new(
+            Answer::Stream(start) => ReplyBody::Stream(Box::new(Relay::new(
                 *start,
                 request.include_usage,
                 settlement,
                 self.stop.clone(),
-            )),
+            ))),
         };
         Reply { routed, attempts, upstream_headers, overhead, body }
     }

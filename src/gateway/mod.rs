@@ -78,7 +78,7 @@ pub enum ReplyBody {
     /// JSON, as the provider sent it, and what it cost when the price is known.
     Whole(bytes::Bytes, Option<crate::units::NanoUsd>),
     /// A stream that settles itself when it ends or is dropped.
-    Stream(Relay),
+    Stream(Box<Relay>),
 }
 
 /// A routing decision with the names that explain it.

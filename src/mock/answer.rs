@@ -14,7 +14,7 @@ const MAX_QUOTE_CHARS: usize = 120;
 /// Bytes of a tool call's arguments in one chunk. Chosen: several chunks even for small calls.
 const ARGUMENT_FRAGMENT_BYTES: usize = 8;
 /// The text of every reasoning chunk.
-pub(super) const REASONING_TEXT: &str = "Thinking it over. ";
+pub(super) const REASONING_TEXT: &str = " Thinking it over.";
 
 /// What is asked of the model.
 #[derive(Debug, Clone)]
@@ -234,7 +234,8 @@ fn usage(
         counts.iter().sum::<u64>() * rounds as u64 + counts.iter().take(rest).sum::<u64>();
     let reasoning_tokens = tokens::count(REASONING_TEXT) * directives.reasoning as u64;
     let choices = u64::from(question.choices);
-    let estimate = (content_tokens + reasoning_tokens) * choices + huge_tokens(directives);
+    let huge_tokens = directives.huge_bytes.map_or(0, huge_tokens);
+    let estimate = (content_tokens + reasoning_tokens) * choices + huge_tokens;
     let completion_tokens = directives.tokens_out.unwrap_or(estimate);
     Usage {
         prompt_tokens: directives.tokens_in.unwrap_or(question.prompt_tokens),
@@ -244,9 +245,9 @@ fn usage(
     }
 }
 
-/// The one huge event is a word of that many letters; only the first choice has it.
-fn huge_tokens(directives: &Directives) -> u64 {
-    directives.huge_bytes.map_or(0, |bytes| bytes.div_ceil(8) as u64)
+/// The estimate for the huge event, a word of that many letters; only the first choice has it.
+pub(super) fn huge_tokens(bytes: usize) -> u64 {
+    bytes.div_ceil(tokens::WORD_TOKEN_CHARS) as u64
 }
 
 #[cfg(test)]

@@ -41,10 +41,11 @@
 //! | `crlf` | lines of the stream end with CRLF |
 
 use std::fmt;
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode};
+
+use super::setting::Setting;
 
 /// Every directive as it is written, and what it does: the text of the help and of the error for
 /// an unknown directive. The table above says the same at greater length.
@@ -87,12 +88,11 @@ pub const MAX_DELAY: Duration = Duration::from_secs(600);
 // Bounds of the numbers, all chosen: far beyond what a rehearsal needs, small enough for memory.
 const MAX_CHUNKS: usize = 100_000;
 const MAX_CHUNK_BYTES: usize = 65_536;
-const MAX_CONTENT_BYTES: usize = 64 << 20;
+const MAX_CONTENT_BYTES: usize = 16 << 20;
 const MAX_HUGE_BYTES: usize = 32 << 20;
 const MAX_TOKENS: u64 = 1_000_000_000;
 const MAX_RETRY_AFTER_S: u32 = 31_536_000;
 const MAX_MODEL_BYTES: usize = 8_192;
-const MAX_FINISH_BYTES: usize = 64;
 
 /// Which chunks of a stream carry usage.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -284,91 +284,6 @@ impl Directives {
         }
         Ok(())
     }
-}
-
-/// One `name=value` of a script.
-struct Setting<'a> {
-    name: &'a str,
-    value: Option<&'a str>,
-}
-
-impl Setting<'_> {
-    fn bad(&self, expected: impl Into<String>) -> DirectiveError {
-        DirectiveError::BadValue { name: self.name.to_owned(), expected: expected.into() }
-    }
-
-    fn flag(&self) -> Result<bool, DirectiveError> {
-        if self.value.is_none() { Ok(true) } else { Err(self.bad("no value")) }
-    }
-
-    fn number<N>(&self, range: RangeInclusive<N>) -> Result<N, DirectiveError>
-    where
-        N: std::str::FromStr + PartialOrd + fmt::Display,
-    {
-        let number = self.value.and_then(|value| value.parse().ok());
-        number.filter(|number| range.contains(number)).ok_or_else(|| {
-            self.bad(format!("a whole number from {} to {}", range.start(), range.end()))
-        })
-    }
-
-    fn delay(&self) -> Result<Duration, DirectiveError> {
-        self.number(0..=MAX_DELAY.as_secs() * 1_000).map(Duration::from_millis)
-    }
-
-    /// Statuses that have a body: hyper sends none with 1xx, 204, 205 and 304.
-    fn statuses(&self) -> Result<Vec<StatusCode>, DirectiveError> {
-        let expected = "statuses from 200 to 599, except 204, 205 and 304, joined by commas";
-        let parse = |code: &str| {
-            let code = code.parse().ok().filter(|code| (200..600).contains(code))?;
-            StatusCode::from_u16(code).ok().filter(|_| !matches!(code, 204 | 205 | 304))
-        };
-        let codes = self.value.unwrap_or_default().split(',').map(parse);
-        codes.collect::<Option<_>>().ok_or_else(|| self.bad(expected))
-    }
-
-    fn text(&self) -> Result<String, DirectiveError> {
-        self.value
-            .and_then(percent_decode)
-            .filter(|text| !text.is_empty())
-            .ok_or_else(|| self.bad("a percent-encoded text"))
-    }
-
-    fn finish_reason(&self) -> Result<String, DirectiveError> {
-        let reason = self.text()?;
-        let is_short = reason.len() <= MAX_FINISH_BYTES;
-        is_short.then_some(reason).ok_or_else(|| self.bad(format!("{MAX_FINISH_BYTES} bytes")))
-    }
-
-    fn header(&self) -> Result<HeaderValue, DirectiveError> {
-        let text = self.text()?;
-        HeaderValue::from_str(&text).map_err(|_| self.bad("a text that can be a header"))
-    }
-
-    fn usage(&self) -> Result<UsageMode, DirectiveError> {
-        match self.value {
-            Some("none") => Ok(UsageMode::None),
-            Some("choice") => Ok(UsageMode::Choice),
-            Some("every") => Ok(UsageMode::Every),
-            _ => Err(self.bad("none, choice or every")),
-        }
-    }
-}
-
-/// RFC 3986, section 2.1; `None` when a `%` is not followed by two hexadecimal digits or the
-/// bytes are not UTF-8.
-fn percent_decode(text: &str) -> Option<String> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte != b'%' {
-            decoded.push(byte);
-            continue;
-        }
-        let mut digit = || char::from(bytes.next()?).to_digit(16);
-        let code = digit()? * 16 + digit()?;
-        decoded.push(u8::try_from(code).ok()?);
-    }
-    String::from_utf8(decoded).ok()
 }
 
 #[cfg(test)]

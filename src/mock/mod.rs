@@ -8,7 +8,7 @@
 //! [`DIRECTIVES`] (read `directives.rs` first: its table is the feature).
 //!
 //! The way of a request: [`ScriptedUpstream::router`] records it (`record`), a dialect (`openai`)
-//! parses it and builds a reply, which is either an [`answer`] put in order by `play`, or what the
+//! parses it and builds a reply, which is either an `answer` put in order by `play`, or what the
 //! script says instead; `reply` writes it to the wire at the script's pace. Another dialect is
 //! another module beside `openai`, with the same entry and its own frames.
 
@@ -20,6 +20,7 @@ mod record;
 mod reply;
 mod schema;
 mod sequence;
+mod setting;
 mod tokens;
 
 pub use directives::{

@@ -153,6 +153,7 @@ impl Reply {
             steps: self.steps.peekable(),
             unsent: BytesMut::new(),
             split: self.split,
+            has_written: false,
             end: None,
             stop,
             ticket,
@@ -234,6 +235,7 @@ struct Player {
     /// Written by the script, not yet handed on.
     unsent: BytesMut,
     split: Option<usize>,
+    has_written: bool,
     /// Set when nothing more is to be written: how the body ends.
     end: Option<End>,
     stop: Stop,
@@ -250,10 +252,13 @@ impl Player {
     /// The next bytes; `Err` breaks the connection, `None` ends the body.
     async fn next_write(&mut self) -> Option<io::Result<Bytes>> {
         // The server flushes whenever a body has nothing ready: each write goes out by itself,
-        // and what came before a cut is not lost with it.
-        tokio::task::yield_now().await;
+        // and what came before a cut is not lost with it. The first may join the head.
+        if self.has_written {
+            tokio::task::yield_now().await;
+        }
         loop {
             if let Some(write) = self.take_write() {
+                self.has_written = true;
                 // A server that knows the length asks for nothing after the last byte.
                 if self.unsent.is_empty() && self.end.is_none() && self.steps.peek().is_none() {
                     self.ticket.end(Ending::Complete);
@@ -269,6 +274,8 @@ impl Player {
                 Some(End::Broken(ending)) => {
                     self.ticket.end(ending);
                     self.end = Some(End::Clean);
+                    // A break before the first byte still has its head.
+                    tokio::task::yield_now().await;
                     return Some(Err(io::Error::other("the script cuts the connection here")));
                 }
             }
@@ -289,8 +296,9 @@ impl Player {
         (size > 0).then(|| self.unsent.split_to(size).freeze())
     }
 
+    /// Plays one step.
     async fn advance(&mut self) {
-        if self.stop.is_stopped() {
+        if self.stop.is_stopped() && self.steps.peek().is_some() {
             self.end = Some(End::Broken(Ending::Stopped));
             return;
         }

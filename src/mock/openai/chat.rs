@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::super::answer::{Answer, Piece, Question, REASONING_TEXT};
+use super::super::answer::{Answer, Piece, Question, REASONING_TEXT, huge_tokens};
 use super::super::directives::Directives;
 use super::super::play::Event;
 use super::super::reply::Reply;
@@ -115,7 +115,7 @@ impl Render for ChatFormat {
             }
             Event::Huge { bytes } => {
                 let filler = "x".repeat(bytes);
-                self.meter.produce(tokens::count(&filler));
+                self.meter.produce(huge_tokens(bytes));
                 let delta = Delta { content: Some(Some(&filler)), ..Delta::default() };
                 self.chunk(0, delta, None)
             }

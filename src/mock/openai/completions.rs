@@ -5,12 +5,11 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::super::answer::{Answer, Piece, Question, Subject};
+use super::super::answer::{Answer, Piece, Question, Subject, huge_tokens};
 use super::super::directives::Directives;
 use super::super::play::Event;
 use super::super::reply::Reply;
 use super::super::sequence::StatusSequences;
-use super::super::tokens;
 use super::error::ApiError;
 use super::generation::{Render, Sampling, UsageMeter, body_usage, generate, token_limit};
 use super::inputs::{Input, inputs};
@@ -78,7 +77,7 @@ impl Render for TextFormat {
             Event::Open { choice } | Event::Reasoning { choice } => self.chunk(choice, "", None),
             Event::Huge { bytes } => {
                 let filler = "x".repeat(bytes);
-                self.meter.produce(tokens::count(&filler));
+                self.meter.produce(huge_tokens(bytes));
                 self.chunk(0, &filler, None)
             }
             Event::Content { choice, chunk } => {

@@ -124,6 +124,13 @@ impl<'a> Fields<'a> {
         items.map(|(index, item)| Fields::at(format!("{path}[{index}]"), item)).collect()
     }
 
+    /// The same for an array of at most `max` objects.
+    pub fn objects_up_to(&self, max: usize, name: &str) -> Result<Vec<Fields<'a>>, ApiError> {
+        let items = self.get(name).and_then(Value::as_array).map_or(0, Vec::len);
+        check_length(&self.path_of(name), items, max)?;
+        self.objects(name)
+    }
+
     fn typed<T>(
         &self,
         name: &str,
@@ -147,6 +154,17 @@ pub(super) fn type_of(value: &Value) -> &'static str {
         Value::Array(_) => "an array",
         Value::Object(_) => "an object",
     }
+}
+
+/// Refuses an array of more than `max` items.
+pub(super) fn check_length(path: &str, items: usize, max: usize) -> Result<(), ApiError> {
+    if items <= max {
+        return Ok(());
+    }
+    let message = format!(
+        "Invalid '{path}': array too long. Expected an array with maximum length {max}, but got an array with length {items} instead."
+    );
+    Err(ApiError::invalid(path, "array_above_max_length", message))
 }
 
 /// An array with nothing in it, where something is needed.

@@ -11,10 +11,12 @@ use super::super::directives::{Directives, UsageMode};
 use super::super::play::{Event, play};
 use super::super::reply::Reply;
 use super::error::ApiError;
-use super::fields::{Fields, type_of};
+use super::fields::{Fields, check_length, type_of};
 
 /// Answers in one request at most.
 const MAX_CHOICES: i64 = 8;
+/// Stop texts in one request at most (OpenAI API reference, "stop").
+const MAX_STOPS: usize = 4;
 
 /// The parameters that both kinds of completion take.
 #[derive(Debug)]
@@ -63,6 +65,7 @@ fn stop_texts(request: &Fields<'_>) -> Result<Vec<String>, ApiError> {
         None => Ok(Vec::new()),
         Some(Value::String(stop)) => Ok(vec![stop.clone()]),
         Some(Value::Array(stops)) => {
+            check_length("stop", stops.len(), MAX_STOPS)?;
             let text = |stop: &Value| stop.as_str().map(str::to_owned).ok_or_else(|| wrong(stop));
             stops.iter().map(text).collect()
         }

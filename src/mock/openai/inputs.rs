@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::super::tokens;
 use super::error::ApiError;
-use super::fields::{Fields, empty_array, type_of};
+use super::fields::{Fields, check_length, empty_array, type_of};
 
 /// Inputs in one request at most (OpenAI API reference, "Create embeddings").
 const MAX_INPUTS: usize = 2_048;
@@ -54,13 +54,7 @@ pub(super) fn inputs<'a>(request: &Fields<'a>, name: &str) -> Result<Vec<Input<'
     if items.iter().all(Value::is_u64) {
         return Ok(vec![Input::Tokens(items.iter().filter_map(Value::as_u64).collect())]);
     }
-    if items.len() > MAX_INPUTS {
-        let message = format!(
-            "Invalid '{name}': array too long. Expected an array with maximum length {MAX_INPUTS}, but got an array with length {} instead.",
-            items.len()
-        );
-        return Err(ApiError::invalid(name, "array_above_max_length", message));
-    }
+    check_length(&request.path_of(name), items.len(), MAX_INPUTS)?;
     let input = |item: &'a Value| match item {
         Value::String(text) => Ok(Input::Text(text)),
         Value::Array(ids) if ids.iter().all(Value::is_u64) => {

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::super::tokens;
 use super::error::ApiError;
 use super::fields::{Fields, empty_array, type_of};
+use super::tools::MAX_TOOLS;
 
 const ROLES: [&str; 6] = ["system", "assistant", "user", "function", "tool", "developer"];
 const PART_TYPES: [&str; 5] = ["text", "image_url", "input_audio", "file", "refusal"];
@@ -49,7 +50,7 @@ impl Conversation {
     ) -> Result<(), ApiError> {
         message.required_string("role")?;
         let role = message.one_of("role", &ROLES)?.unwrap_or_default();
-        let calls = message.objects("tool_calls")?;
+        let calls = message.objects_up_to(MAX_TOOLS, "tool_calls")?;
         let content = message.get("content");
         if content.is_none() && role != "assistant" {
             return Err(ApiError::missing(&message.path_of("content")));

@@ -9,6 +9,9 @@ use super::error::ApiError;
 use super::fields::{Fields, type_of};
 use super::messages::Conversation;
 
+/// Tools in one request at most, and calls in one message (OpenAI API reference, "tools").
+pub(super) const MAX_TOOLS: usize = 128;
+
 /// A declared function.
 #[derive(Debug)]
 struct Function<'a> {
@@ -98,7 +101,7 @@ impl<'a> Abilities<'a> {
 
 fn functions<'a>(request: &Fields<'a>) -> Result<Vec<Function<'a>>, ApiError> {
     let mut functions = Vec::new();
-    for tool in request.objects("tools")? {
+    for tool in request.objects_up_to(MAX_TOOLS, "tools")? {
         tool.required_string("type")?;
         // A custom tool takes text, which a schema cannot describe: accepted, never called.
         if tool.one_of("type", &["function", "custom"])? == Some("custom") {

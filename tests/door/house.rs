@@ -1,0 +1,167 @@
+//! A gateway and a scripted upstream on ports of their own, and a client for them.
+
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use reqwest::{Client, RequestBuilder, Response};
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use weighbridge::{
+    api,
+    classify::{
+        model::{Device, Model, ModelFiles},
+        queue::{QueueSettings, ScoringQueue},
+    },
+    config,
+    gateway::{Gateway, Stop},
+    mock::ScriptedUpstream,
+    telemetry::Metrics,
+    upstream::Upstreams,
+};
+
+/// Two tiers over one provider; `{base}` is the scripted upstream's address.
+pub const TWO_TIERS: &str = r#"
+[server]
+listen = "127.0.0.1:0"
+max_body_bytes = 1048576
+shutdown_grace_ms = 300
+
+[providers.local]
+dialect = "openai"
+base_url = "{base}"
+first_byte_timeout_ms = 400
+idle_timeout_ms = 400
+
+[models.small]
+provider = "local"
+upstream_name = "small-v1"
+context_window = 8192
+price = { input_usd_per_mtok = 0.10, output_usd_per_mtok = 0.40 }
+abilities = ["tools", "json_schema"]
+
+[models.large]
+provider = "local"
+upstream_name = "large-v1"
+context_window = 100000
+price = { input_usd_per_mtok = 2.0, output_usd_per_mtok = 10.0 }
+abilities = ["tools", "json_schema", "images"]
+
+[policies.auto]
+default_tier = "strong"
+[[policies.auto.tiers]]
+name = "cheap"
+below = 0.4
+models = ["small"]
+[[policies.auto.tiers]]
+name = "strong"
+models = ["large"]
+"#;
+
+/// The shipped model, loaded once for all tests.
+pub fn model() -> &'static Model {
+    static MODEL: OnceLock<Model> = OnceLock::new();
+    MODEL.get_or_init(|| Model::load(&ModelFiles::shipped(), Device::Cpu, 256).unwrap())
+}
+
+/// A running gateway with its upstream.
+pub struct House {
+    pub base: String,
+    pub upstream: ScriptedUpstream,
+    pub gateway: Arc<Gateway>,
+    client: Client,
+    stop: Option<oneshot::Sender<()>>,
+    server: JoinHandle<std::io::Result<()>>,
+}
+
+impl House {
+    /// Opens with a classifier that has all the time it needs.
+    pub async fn open(config: &str) -> Self {
+        let house = Self::open_without_classifier(config).await;
+        let settings =
+            QueueSettings { workers: 2, capacity: 64, deadline: Duration::from_secs(30) };
+        house.gateway.scoring_ready(ScoringQueue::start(model(), settings).unwrap());
+        house
+    }
+
+    /// Opens before the model is loaded.
+    pub async fn open_without_classifier(config: &str) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let upstream = ScriptedUpstream::new();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}/v1", listener.local_addr().unwrap());
+        tokio::spawn(upstream.clone().serve(listener, std::future::pending()));
+
+        let text = config.replace("{base}", &base);
+        let config = match config::parse(&text, Path::new("test.toml"), &|_| None) {
+            Ok(checked) => checked.config,
+            Err(error) => panic!("{error}"),
+        };
+        let (cancel, stop) = Stop::new();
+        let upstreams = Upstreams::new(config.providers.clone()).unwrap();
+        let gateway = Arc::new(Gateway::new(config, upstreams, Arc::new(Metrics::default()), stop));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let (stop, stopped) = oneshot::channel();
+        let stopped = async move {
+            let _ = stopped.await;
+        };
+        let server = tokio::spawn(api::serve(listener, Arc::clone(&gateway), cancel, stopped));
+        Self { base, upstream, gateway, client: Client::new(), stop: Some(stop), server }
+    }
+
+    pub fn get(&self, path: &str) -> RequestBuilder {
+        self.client.get(format!("{}{path}", self.base))
+    }
+
+    pub fn post(&self, path: &str, body: impl Into<String>) -> RequestBuilder {
+        self.client
+            .post(format!("{}{path}", self.base))
+            .header("content-type", "application/json")
+            .body(body.into())
+    }
+
+    /// A chat request to `auto` that the cheap tier would take, with fields added or replaced.
+    pub fn chat(&self, fields: Value) -> RequestBuilder {
+        let mut body = json!({"model": "auto", "messages": [{"role": "user", "content": "Hello"}]});
+        for (name, value) in fields.as_object().unwrap() {
+            body[name] = value.clone();
+        }
+        self.post("/v1/chat/completions", body.to_string())
+    }
+
+    /// Asks the server to stop; resolves when it has.
+    pub async fn close(mut self) {
+        let _ = self.stop.take().unwrap().send(());
+        self.server.await.unwrap().unwrap();
+    }
+
+    /// Asks the server to stop and leaves the rest to run.
+    pub fn ask_to_stop(&mut self) {
+        let _ = self.stop.take().unwrap().send(());
+    }
+
+    /// The bodies that the upstream was sent, as JSON.
+    pub fn forwarded(&self) -> Vec<Value> {
+        let requests = self.upstream.requests();
+        requests.iter().map(|r| serde_json::from_slice(&r.body).unwrap()).collect()
+    }
+}
+
+/// A response header as text; empty when absent.
+pub fn header(response: &Response, name: &str) -> String {
+    response.headers().get(name).map_or("", |value| value.to_str().unwrap()).to_owned()
+}
+
+/// The body as JSON.
+pub async fn json_of(response: Response) -> Value {
+    let text = response.text().await.unwrap();
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+/// The data of each event in a stream's text.
+pub fn events(stream: &str) -> Vec<&str> {
+    stream.split("\n\n").filter_map(|frame| frame.strip_prefix("data: ")).collect()
+}

@@ -1,0 +1,13 @@
+//! Through the door: the real router over the scripted upstream, each on a port of its own, and
+//! the real binary. Data in, expectation out.
+
+mod bad_input;
+mod binary;
+mod decisions;
+mod failures;
+mod house;
+mod operations;
+mod parity;
+mod scripted;
+mod streams;
+mod tidy;
