@@ -13,3 +13,4 @@ pub mod head;
 pub mod model;
 pub mod queue;
 pub mod tokenize;
+pub mod wordpiece;

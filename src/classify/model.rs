@@ -11,7 +11,8 @@ use sha2::{Digest, Sha256};
 use super::{
     candle::{BertConfig, CandleEncoder, Pooling},
     head::{Head, HeadError},
-    tokenize::{Tokenizer, TokenizerError},
+    tokenize::Tokenizer,
+    wordpiece::WordPieceError,
 };
 use crate::units::Probability;
 
@@ -97,7 +98,7 @@ pub enum ModelError {
     Encoder(String),
     /// The tokeniser cannot be used.
     #[error(transparent)]
-    Tokenizer(#[from] TokenizerError),
+    Tokenizer(#[from] WordPieceError),
     /// The head cannot be used.
     #[error(transparent)]
     Head(#[from] HeadError),
@@ -236,9 +237,17 @@ impl Model {
         let encoder = CandleEncoder::load(&tensors, &config, pooling, &device)
             .map_err(|error| ModelError::Encoder(error.to_string()))?;
         let max_tokens = max_tokens.min(config.max_position_embeddings);
+        let tokenizer = Tokenizer::from_json(&files.tokenizer, max_tokens)?;
+        if tokenizer.id_bound() as usize > config.vocab_size {
+            return Err(ModelError::Config(format!(
+                "vocab_size is {}, but {TOKENIZER_FILE} gives ids up to {}",
+                config.vocab_size,
+                tokenizer.id_bound() - 1
+            )));
+        }
         Ok(Self {
             name: files.name.as_str().into(),
-            tokenizer: Tokenizer::from_json(&files.tokenizer, max_tokens)?.into(),
+            tokenizer: tokenizer.into(),
             encoder,
             head: Head::from_bytes(&files.head, config.hidden_size)?.into(),
             device: device_name,

@@ -11,3 +11,4 @@ mod parity;
 mod scripted;
 mod streams;
 mod tidy;
+mod wordpiece;
