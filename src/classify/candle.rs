@@ -1,4 +1,4 @@
-//! The encoder in candle: the reference on CPU and the path on CUDA.
+//! The encoder in candle: the reference on the CPU and the path on CUDA.
 //!
 //! A BERT-family encoder (Devlin et al. 2019, arXiv:1810.04805) with mean or CLS pooling and L2
 //! normalisation, as sentence-transformers runs it. Padded positions are masked out of attention
@@ -6,40 +6,8 @@
 
 use candle_core::{D, DType, Device, IndexOp, Tensor};
 use safetensors::SafeTensors;
-use serde::Deserialize;
 
-/// The fields of a BERT `config.json` that the forward pass needs.
-#[derive(Debug, Clone, Deserialize)]
-pub struct BertConfig {
-    /// Must be `bert`.
-    pub model_type: String,
-    /// Must be `gelu`, the exact form with erf.
-    pub hidden_act: String,
-    /// Width of the hidden state and of the embedding.
-    pub hidden_size: usize,
-    /// Width of the feed-forward layer.
-    pub intermediate_size: usize,
-    /// Attention heads; divides `hidden_size`.
-    pub num_attention_heads: usize,
-    /// Encoder layers.
-    pub num_hidden_layers: usize,
-    /// Longest sequence, in tokens.
-    pub max_position_embeddings: usize,
-    /// Rows of the token table.
-    pub vocab_size: usize,
-    /// Added to the variance in layer norm.
-    pub layer_norm_eps: f64,
-}
-
-/// How token states become one vector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Pooling {
-    /// The mean over all tokens of the sequence.
-    #[default]
-    Mean,
-    /// The state of the first token.
-    Cls,
-}
+use super::bert::{BertConfig, Pooling};
 
 /// A loaded encoder. Cheap to clone: clones share the weights.
 #[derive(Clone)]
@@ -134,11 +102,11 @@ impl Weights<'_> {
         })
     }
 
-    fn norm(&self, name: &str, width: usize, eps: f64) -> candle_core::Result<LayerNorm> {
+    fn norm(&self, name: &str, width: usize, eps: f32) -> candle_core::Result<LayerNorm> {
         Ok(LayerNorm {
             weight: self.get(&format!("{name}.weight"), &[width])?,
             bias: self.get(&format!("{name}.bias"), &[width])?,
-            eps: eps as f32,
+            eps,
         })
     }
 }

@@ -6,7 +6,10 @@
 //! from one directory. [`queue`] keeps it on threads of its own, behind a bounded queue and a
 //! deadline, so that the server never waits for arithmetic.
 
+pub mod bert;
 pub mod candle;
+pub mod cpu;
+pub mod encoder;
 pub mod extract;
 pub mod facts;
 pub mod head;

@@ -9,7 +9,8 @@ use safetensors::SafeTensors;
 use sha2::{Digest, Sha256};
 
 use super::{
-    candle::{BertConfig, CandleEncoder, Pooling},
+    bert::{BertConfig, Pooling},
+    encoder::{Encoder, KernelChoice},
     head::{Head, HeadError},
     tokenize::Tokenizer,
     wordpiece::WordPieceError,
@@ -36,6 +37,23 @@ impl Device {
             "cpu" => Some(Self::Cpu),
             _ => name.strip_prefix("cuda:")?.parse().ok().map(Self::Cuda),
         }
+    }
+}
+
+/// What loading can be told besides the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// Where the encoder computes.
+    pub device: Device,
+    /// How, on the CPU.
+    pub kernel: KernelChoice,
+    /// Bound on what is scored of a text, in tokens, special ones included.
+    pub max_tokens: usize,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self { device: Device::Auto, kernel: KernelChoice::Auto, max_tokens: 256 }
     }
 }
 
@@ -209,9 +227,8 @@ pub fn sha256(bytes: &[u8]) -> String {
 pub struct Model {
     name: std::sync::Arc<str>,
     tokenizer: std::sync::Arc<Tokenizer>,
-    encoder: CandleEncoder,
+    encoder: Encoder,
     head: std::sync::Arc<Head>,
-    device: &'static str,
 }
 
 /// What scoring one text gives.
@@ -224,18 +241,17 @@ pub struct Scored {
 }
 
 impl Model {
-    /// Verifies and loads. `max_tokens` bounds what is scored of a text.
-    pub fn load(files: &ModelFiles, device: Device, max_tokens: usize) -> Result<Self, ModelError> {
+    /// Verifies and loads.
+    pub fn load(files: &ModelFiles, options: LoadOptions) -> Result<Self, ModelError> {
         files.verify()?;
         let config: BertConfig = serde_json::from_slice(&files.config)
             .map_err(|error| ModelError::Config(error.to_string()))?;
-        check_config(&config)?;
+        config.check().map_err(ModelError::Config)?;
         let tensors = SafeTensors::deserialize(&files.weights)
             .map_err(|error| ModelError::Encoder(format!("{WEIGHTS_FILE}: {error}")))?;
-        let (device, device_name) = open_device(device)?;
         let pooling = pooling(files.pooling.as_deref())?;
-        let encoder = CandleEncoder::load(&tensors, &config, pooling, &device)
-            .map_err(|error| ModelError::Encoder(error.to_string()))?;
+        let LoadOptions { device, kernel, max_tokens } = options;
+        let encoder = Encoder::load(&tensors, &config, pooling, device, kernel)?;
         let max_tokens = max_tokens.min(config.max_position_embeddings);
         let tokenizer = Tokenizer::from_json(&files.tokenizer, max_tokens)?;
         if tokenizer.id_bound() as usize > config.vocab_size {
@@ -250,7 +266,6 @@ impl Model {
             tokenizer: tokenizer.into(),
             encoder,
             head: Head::from_bytes(&files.head, config.hidden_size)?.into(),
-            device: device_name,
         })
     }
 
@@ -259,9 +274,9 @@ impl Model {
         &self.name
     }
 
-    /// `cpu` or `cuda`.
-    pub fn device(&self) -> &'static str {
-        self.device
+    /// What computes: a kernel's name, `candle` or `cuda`.
+    pub fn encoder_name(&self) -> String {
+        self.encoder.name()
     }
 
     /// The head in force.
@@ -276,41 +291,26 @@ impl Model {
 
     /// One L2-normalised embedding a sequence of [`Self::tokens`].
     pub fn embed(&self, batch: &[&[u32]]) -> Result<Vec<Vec<f32>>, ModelError> {
-        self.encoder.embed(batch).map_err(|error| ModelError::Encoder(error.to_string()))
+        self.encoder.embed(batch)
     }
 
     /// Scores texts: the one function behind the gateway, the `score` command, training and
     /// evaluation. The result for a text does not depend on its neighbours.
     pub fn score(&self, texts: &[&str]) -> Result<Vec<Scored>, ModelError> {
         let tokens: Vec<_> = texts.iter().map(|text| self.tokens(text)).collect();
-        let mut scored = Vec::with_capacity(texts.len());
-        for (text, tokens) in texts.iter().zip(&tokens) {
-            // One sequence a pass: on the CPU padding costs more than batching saves.
-            let embedding = self.embed(&[tokens])?;
-            let embedding = embedding.first().map(Vec::as_slice).unwrap_or_default();
-            let score = self.head.score(text, embedding);
-            scored.push(Scored { score, tokens: tokens.len() });
-        }
+        let sequences: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
+        let embeddings = self.embed(&sequences)?;
+        let scored = texts
+            .iter()
+            .zip(&tokens)
+            .zip(&embeddings)
+            .map(|((text, tokens), embedding)| Scored {
+                score: self.head.score(text, embedding),
+                tokens: tokens.len(),
+            })
+            .collect();
         Ok(scored)
     }
-}
-
-fn check_config(config: &BertConfig) -> Result<(), ModelError> {
-    let fault = if config.model_type != "bert" {
-        format!("model_type is `{}`, `bert` is needed", config.model_type)
-    } else if config.hidden_act != "gelu" {
-        format!("hidden_act is `{}`, `gelu` is needed", config.hidden_act)
-    } else if config.num_attention_heads == 0
-        || !config.hidden_size.is_multiple_of(config.num_attention_heads)
-    {
-        format!(
-            "hidden_size {} is not a multiple of num_attention_heads {}",
-            config.hidden_size, config.num_attention_heads
-        )
-    } else {
-        return Ok(());
-    };
-    Err(ModelError::Config(fault))
 }
 
 fn pooling(config: Option<&[u8]>) -> Result<Pooling, ModelError> {
@@ -330,28 +330,6 @@ fn pooling(config: Option<&[u8]>) -> Result<Pooling, ModelError> {
     }
 }
 
-/// The candle device and its name.
-fn open_device(device: Device) -> Result<(candle_core::Device, &'static str), ModelError> {
-    let cuda = |number| {
-        candle_core::Device::new_cuda(number).map_err(|error| {
-            let hint = if cfg!(feature = "cuda") {
-                String::new()
-            } else {
-                " (this program was built without the feature `cuda`)".to_owned()
-            };
-            ModelError::Encoder(format!("no CUDA device {number}: {error}{hint}"))
-        })
-    };
-    match device {
-        Device::Cpu => Ok((candle_core::Device::Cpu, "cpu")),
-        Device::Cuda(number) => Ok((cuda(number)?, "cuda")),
-        Device::Auto => match cuda(0) {
-            Ok(device) => Ok((device, "cuda")),
-            Err(_) => Ok((candle_core::Device::Cpu, "cpu")),
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -367,7 +345,9 @@ mod tests {
     }
 
     fn refusal(dir: &Path) -> String {
-        match ModelFiles::from_dir(dir).and_then(|files| Model::load(&files, Device::Cpu, 256)) {
+        match ModelFiles::from_dir(dir)
+            .and_then(|files| Model::load(&files, LoadOptions::default()))
+        {
             Ok(_) => panic!("the model was accepted"),
             Err(error) => error.to_string(),
         }
@@ -411,7 +391,9 @@ mod tests {
             return;
         }
         let files = ModelFiles::shipped();
-        let Err(error) = Model::load(&files, Device::Cuda(0), 256) else {
+        let Err(error) =
+            Model::load(&files, LoadOptions { device: Device::Cuda(0), ..LoadOptions::default() })
+        else {
             panic!("there is no CUDA device in this build")
         };
         assert!(error.to_string().contains("built without the feature `cuda`"), "{error}");

@@ -45,7 +45,7 @@ pub fn apply(arg: &ModelArg, config: &mut Config) -> anyhow::Result<()> {
         config.classifier.model = Some(model.clone());
     }
     if let Some(device) = &arg.device {
-        config.classifier.device = Device::from_name(device)
+        config.classifier.load.device = Device::from_name(device)
             .with_context(|| format!("--device {device}: use auto, cpu or cuda:N"))?;
     }
     Ok(())
@@ -75,6 +75,5 @@ pub fn load_model(config: &Config) -> anyhow::Result<Model> {
     let classifier = &config.classifier;
     let files = model_files(classifier.model.as_deref())?;
     let name = files.name.clone();
-    Model::load(&files, classifier.device, classifier.max_tokens)
-        .with_context(|| format!("the model {name} cannot be used"))
+    Model::load(&files, classifier.load).with_context(|| format!("the model {name} cannot be used"))
 }

@@ -124,7 +124,7 @@ fn greet(
         if policies.is_empty() { "none".to_owned() } else { policies.join(", ") },
         config.models.len(),
         model.name(),
-        model.device(),
+        model.encoder_name(),
     );
 }
 

@@ -11,7 +11,7 @@ use super::{
     reader::{Located, Problem, Report, Section, did_you_mean},
 };
 use crate::{
-    classify::{model::Device, queue::QueueSettings},
+    classify::{encoder::KernelChoice, model::Device, queue::QueueSettings},
     policy::{Ability, ModelCard, Policy, Tier},
     units::{Price, Probability},
     upstream::Provider,
@@ -115,7 +115,7 @@ fn classifier(section: Section<'_>) -> ClassifierConfig {
     };
     if let Some(device) = section.str("device") {
         match Device::from_name(&device.value) {
-            Some(found) => classifier.device = found,
+            Some(found) => classifier.load.device = found,
             None => section.error(
                 device.span,
                 "device",
@@ -124,8 +124,11 @@ fn classifier(section: Section<'_>) -> ClassifierConfig {
             ),
         }
     }
+    if let Some(kernel) = section.word("kernel", &KernelChoice::NAMES) {
+        classifier.load.kernel = KernelChoice::from_name(&kernel.value).unwrap_or_default();
+    }
     if let Some(tokens) = section.integer("max_tokens", 8..=512) {
-        classifier.max_tokens = tokens as usize;
+        classifier.load.max_tokens = tokens as usize;
     }
     let queue: &mut QueueSettings = &mut classifier.queue;
     if let Some(workers) = section.integer("workers", 1..=1024) {

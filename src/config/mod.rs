@@ -23,7 +23,7 @@ pub use known::KNOWN_PROVIDERS;
 pub use reader::Problem;
 
 use crate::{
-    classify::{model::Device, queue::QueueSettings},
+    classify::{model::LoadOptions, queue::QueueSettings},
     policy::{ModelCard, Policy},
     upstream::Provider,
 };
@@ -57,14 +57,12 @@ pub struct ServerConfig {
 }
 
 /// `[classifier]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct ClassifierConfig {
     /// A model directory or, with feature `hub`, a Hugging Face name; `None` for the shipped one.
     pub model: Option<String>,
-    /// Where the encoder computes.
-    pub device: Device,
-    /// Tokens of a text that are scored at most, special tokens included.
-    pub max_tokens: usize,
+    /// Device, kernel, and how much of a text is scored.
+    pub load: LoadOptions,
     /// Threads, queue and deadline.
     pub queue: QueueSettings,
 }
@@ -77,12 +75,6 @@ impl Default for ServerConfig {
             max_answer_bytes: 32 * 1024 * 1024,
             shutdown_grace: Duration::from_secs(30),
         }
-    }
-}
-
-impl Default for ClassifierConfig {
-    fn default() -> Self {
-        Self { model: None, device: Device::Auto, max_tokens: 256, queue: QueueSettings::default() }
     }
 }
 

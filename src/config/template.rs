@@ -13,6 +13,7 @@ listen = "127.0.0.1:8080"
 [classifier]
 # model = "models/weighbridge-minilm"  # default: the model inside the binary
 # device = "auto"                      # "auto", "cpu" or "cuda:N"
+# kernel = "auto"                      # or forced: avx512-vnni, avx512-bw, avx2, neon, f32, portable, candle
 # max_tokens = 256                     # longer texts keep their head and tail
 # workers = 2                          # scoring threads; default: one a core
 # queue_capacity = 256                 # when it is full, the default tier serves

@@ -12,7 +12,7 @@ use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use weighbridge::{
     api,
     classify::{
-        model::{Device, Model, ModelFiles},
+        model::{LoadOptions, Model, ModelFiles},
         queue::{QueueSettings, ScoringQueue},
     },
     config,
@@ -63,7 +63,7 @@ models = ["large"]
 /// The shipped model, loaded once for all tests.
 pub fn model() -> &'static Model {
     static MODEL: OnceLock<Model> = OnceLock::new();
-    MODEL.get_or_init(|| Model::load(&ModelFiles::shipped(), Device::Cpu, 256).unwrap())
+    MODEL.get_or_init(|| Model::load(&ModelFiles::shipped(), LoadOptions::default()).unwrap())
 }
 
 /// A running gateway with its upstream.

@@ -121,7 +121,9 @@ fn only_its_own_module_knows_a_secret_of_the_house() {
         ("env::var", &["config/"]),
     ] {
         for (file, source) in sources() {
-            let mine = owner.iter().any(|owner| file.starts_with(owner));
+            let source = source.split("#[cfg(test)]").next().unwrap();
+            let mine =
+                owner.iter().any(|owner| file.starts_with(owner)) || file.ends_with("tests.rs");
             assert!(mine || !source.contains(secret), "src/{file} mentions {secret}");
         }
     }

@@ -1,0 +1,154 @@
+//! What the gateway adds to a request, against a direct call to the same upstream.
+//!
+//! ```text
+//! cargo bench --bench overhead [-- REQUESTS]
+//! ```
+//!
+//! Starts the real binary twice, as scripted upstream and as gateway, and asks one after the other
+//! over kept connections, one request at a time, the arms in turn: direct, through the gateway
+//! with a named model (no scoring), through the policy (scored; the same text each time, and a new
+//! text each time). Prints p50 and p99 of each arm and what they add to the direct call's.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    process::{Child, Command, Stdio},
+    time::Instant,
+};
+
+/// Requests of each arm that count, unless the command line says otherwise.
+const REQUESTS: usize = 2_000;
+const WARM_UP: usize = 200;
+
+/// A child process that dies with the benchmark.
+struct Server {
+    child: Child,
+    /// `127.0.0.1:PORT`
+    address: String,
+}
+
+impl Server {
+    fn start(arguments: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_weighbridge"))
+            .args(arguments)
+            .env_clear()
+            .env("RUST_LOG", "warn")
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let out = BufReader::new(child.stdout.take().expect("its output is piped"));
+        let mut lines = out.lines().map_while(Result::ok);
+        let address = lines
+            .find_map(|line| Some(line.split("http://").nth(1)?.split('/').next()?.to_owned()))
+            .expect("it says where it listens");
+        Self { child, address }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One kept connection that posts chat requests and reads answers by their content length.
+struct Caller {
+    stream: BufReader<TcpStream>,
+    model: &'static str,
+    fresh_text: bool,
+    sent: usize,
+}
+
+impl Caller {
+    fn new(address: &str, model: &'static str, fresh_text: bool) -> Self {
+        let stream = TcpStream::connect(address).expect("the server accepts");
+        stream.set_nodelay(true).expect("a socket option");
+        Self { stream: BufReader::new(stream), model, fresh_text, sent: 0 }
+    }
+
+    /// Seconds from the first byte written to the last byte read.
+    fn ask(&mut self) -> f64 {
+        self.sent += 1;
+        let number = if self.fresh_text { self.sent } else { 0 };
+        let body = format!(
+            r#"{{"model":"{}","messages":[{{"role":"user","content":"Summarise order {number}: three boxes of nails, two hammers and a saw, to be delivered on Tuesday."}}]}}"#,
+            self.model
+        );
+        let request = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let started = Instant::now();
+        self.stream.get_mut().write_all(request.as_bytes()).expect("the request is sent");
+        let mut length = 0;
+        let mut line = String::new();
+        loop {
+            line.clear();
+            self.stream.read_line(&mut line).expect("a head");
+            let header = line.trim_end().to_ascii_lowercase();
+            assert!(!header.starts_with("http/") || header.contains(" 200 "), "{header}");
+            if let Some(value) = header.strip_prefix("content-length: ") {
+                length = value.parse().expect("a length");
+            }
+            if header.is_empty() {
+                break;
+            }
+        }
+        let mut answer = vec![0; length];
+        self.stream.read_exact(&mut answer).expect("a body");
+        started.elapsed().as_secs_f64()
+    }
+}
+
+fn percentile(sorted: &[f64], share: f64) -> f64 {
+    sorted[((sorted.len() - 1) as f64 * share).round() as usize]
+}
+
+fn main() {
+    let requests = std::env::args().filter_map(|word| word.parse().ok()).next().unwrap_or(REQUESTS);
+    let upstream = Server::start(&["mock", "--listen", "127.0.0.1:0"]);
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = dir.path().join("bench.toml");
+    let text = format!(
+        "[providers.local]\nbase_url = \"http://{}/v1\"\n\
+         [models.small]\nprovider = \"local\"\n[models.large]\nprovider = \"local\"\n\
+         [policies.auto]\ntiers = [{{ name = \"cheap\", below = 0.42, models = [\"small\"] }}, \
+         {{ name = \"strong\", models = [\"large\"] }}]\n",
+        upstream.address
+    );
+    std::fs::write(&config, text).expect("a configuration");
+    let config = config.to_str().expect("a plain path");
+    let gateway = Server::start(&["serve", "--listen", "127.0.0.1:0", "--config", config]);
+
+    let mut arms = [
+        ("direct", Caller::new(&upstream.address, "small", false)),
+        ("named model, no scoring", Caller::new(&gateway.address, "small", false)),
+        ("policy, text seen before", Caller::new(&gateway.address, "auto", false)),
+        ("policy, new text", Caller::new(&gateway.address, "auto", true)),
+    ];
+    let mut times = vec![Vec::with_capacity(requests); arms.len()];
+    for round in 0..WARM_UP + requests {
+        for ((_, caller), times) in arms.iter_mut().zip(&mut times) {
+            let seconds = caller.ask();
+            if round >= WARM_UP {
+                times.push(seconds);
+            }
+        }
+    }
+    println!("n = {requests} requests an arm, one at a time, arms in turn; microseconds");
+    println!("{:<26} {:>8} {:>8} {:>10} {:>10}", "", "p50", "p99", "adds p50", "adds p99");
+    let mut direct = (0.0, 0.0);
+    for ((name, _), times) in arms.iter().zip(&mut times) {
+        times.sort_by(f64::total_cmp);
+        let (p50, p99) = (percentile(times, 0.5) * 1e6, percentile(times, 0.99) * 1e6);
+        if *name == "direct" {
+            direct = (p50, p99);
+        }
+        println!(
+            "{name:<26} {p50:>8.0} {p99:>8.0} {:>10.0} {:>10.0}",
+            p50 - direct.0,
+            p99 - direct.1
+        );
+    }
+}
