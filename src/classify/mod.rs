@@ -13,6 +13,8 @@ pub mod encoder;
 pub mod extract;
 pub mod facts;
 pub mod head;
+#[cfg(feature = "hub")]
+pub mod hub;
 pub mod model;
 pub mod queue;
 pub mod tokenize;

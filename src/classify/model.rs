@@ -238,6 +238,8 @@ pub struct Scored {
     pub score: Probability,
     /// Tokens that went through the encoder, special tokens included.
     pub tokens: usize,
+    /// Whether the score was remembered from an earlier request with the same text.
+    pub remembered: bool,
 }
 
 impl Model {
@@ -307,6 +309,7 @@ impl Model {
             .map(|((text, tokens), embedding)| Scored {
                 score: self.head.score(text, embedding),
                 tokens: tokens.len(),
+                remembered: false,
             })
             .collect();
         Ok(scored)

@@ -3,10 +3,12 @@
 //! Arithmetic never runs on the server's threads: a request hands its text to [`ScoringQueue`]
 //! and waits. Each worker takes a small batch, drops callers that have gone or are too late, and
 //! scores the rest. A full queue or a passed deadline is an answer too: the caller gets
-//! [`NoScore`] and routes without a score.
+//! [`NoScore`] and routes without a score. Agents send the same instruction at each step, so
+//! scores are remembered by a hash of their text.
 
 use std::{
     collections::VecDeque,
+    hash::{BuildHasher, RandomState},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
@@ -16,6 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use quick_cache::sync::Cache;
 use tokio::sync::oneshot;
 
 use super::model::{Model, Scored};
@@ -29,16 +32,19 @@ pub struct QueueSettings {
     pub capacity: usize,
     /// How long a request waits for its score.
     pub deadline: Duration,
+    /// Scores remembered, about 100 bytes each; 0 turns the memory off.
+    pub cache_entries: usize,
 }
 
 impl Default for QueueSettings {
     /// One worker a core; a queue that two cores clear in about a second; a deadline that is
-    /// short beside any model's first token.
+    /// short beside any model's first token; a megabyte of remembered scores.
     fn default() -> Self {
         Self {
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             capacity: 256,
             deadline: Duration::from_millis(250),
+            cache_entries: 10_000,
         }
     }
 }
@@ -86,7 +92,28 @@ impl Shared {
 pub struct ScoringQueue {
     shared: Arc<Shared>,
     settings: QueueSettings,
+    memory: Memory,
     threads: Vec<JoinHandle<()>>,
+}
+
+/// Scores by text. The key is two independent 64-bit SipHashes with keys of this process, so that
+/// nobody can choose two texts that share a score; the text itself is not kept.
+struct Memory {
+    scores: Option<Cache<(u64, u64), Scored>>,
+    hashers: (RandomState, RandomState),
+}
+
+impl Memory {
+    fn new(entries: usize) -> Self {
+        Self {
+            scores: (entries > 0).then(|| Cache::new(entries)),
+            hashers: (RandomState::new(), RandomState::new()),
+        }
+    }
+
+    fn key(&self, text: &str) -> (u64, u64) {
+        (self.hashers.0.hash_one(text), self.hashers.1.hash_one(text))
+    }
 }
 
 impl ScoringQueue {
@@ -106,7 +133,8 @@ impl ScoringQueue {
                     .spawn(move || work(&shared, &model))
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { shared, settings, threads })
+        let memory = Memory::new(settings.cache_entries);
+        Ok(Self { shared, settings, memory, threads })
     }
 
     /// Texts waiting now.
@@ -114,8 +142,20 @@ impl ScoringQueue {
         self.shared.jobs().len()
     }
 
-    /// Scores a text within the deadline. Leaving early (dropping the future) frees the place.
+    /// Scores a text within the deadline, or remembers its score. Leaving early (dropping the
+    /// future) frees the place.
     pub async fn score(&self, text: String) -> Result<Scored, NoScore> {
+        let Some(scores) = &self.memory.scores else { return self.score_anew(text).await };
+        let key = self.memory.key(&text);
+        if let Some(scored) = scores.get(&key) {
+            return Ok(Scored { remembered: true, ..scored });
+        }
+        let scored = self.score_anew(text).await?;
+        scores.insert(key, scored);
+        Ok(scored)
+    }
+
+    async fn score_anew(&self, text: String) -> Result<Scored, NoScore> {
         let deadline = Instant::now() + self.settings.deadline;
         let reply = self.submit(text, Some(deadline))?;
         match tokio::time::timeout_at(deadline.into(), reply).await {
@@ -202,5 +242,45 @@ fn next_batch(shared: &Shared) -> Option<Vec<Job>> {
             return None;
         }
         jobs = shared.ready.wait(jobs).unwrap_or_else(PoisonError::into_inner);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classify::model::{LoadOptions, ModelFiles};
+
+    fn queue(settings: QueueSettings) -> ScoringQueue {
+        let model = Model::load(&ModelFiles::shipped(), LoadOptions::default()).unwrap();
+        ScoringQueue::start(&model, settings).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_text_seen_before_is_not_scored_again() {
+        let queue = queue(QueueSettings { workers: 1, ..QueueSettings::default() });
+        let score = || queue.score("What is the capital of Peru?".to_owned());
+        let (first, second) = (score().await.unwrap(), score().await.unwrap());
+        assert!(!first.remembered && second.remembered);
+        assert_eq!(first.score, second.score);
+    }
+
+    #[tokio::test]
+    async fn a_deadline_that_has_passed_is_an_answer() {
+        let deadline = Duration::from_nanos(1);
+        let queue = queue(QueueSettings { deadline, ..QueueSettings::default() });
+        assert_eq!(queue.score("x".to_owned()).await, Err(NoScore::DeadlinePassed));
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_is_an_answer_and_dead_callers_give_up_their_place() {
+        let queue = queue(QueueSettings { workers: 1, capacity: 2, ..QueueSettings::default() });
+        let long = "word ".repeat(200);
+        let held: Vec<_> = std::iter::repeat_with(|| queue.submit(long.clone(), None))
+            .take(1_000)
+            .map_while(Result::ok)
+            .collect();
+        assert!(held.len() < 1_000, "a bounded queue fills up");
+        drop(held);
+        assert!(queue.submit(long, None).is_ok(), "places of callers who left are free");
     }
 }

@@ -105,6 +105,8 @@ struct MockArgs {
 /// Runs the program; the exit status is 0, 1 for work that partly failed, 2 for wrong usage.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
+    // TLS by ring, for every client in the process. Nobody else chooses, so this cannot fail.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let result = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(args) => serve::serve(args),
         Command::Score(args) => score::score(args),

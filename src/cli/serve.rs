@@ -38,7 +38,6 @@ pub struct ServeArgs {
 /// Serves until a signal.
 pub fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     start_log(args.log.as_deref());
-    start_tls();
     runtime()?.block_on(run(args))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -134,11 +133,6 @@ async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()
-}
-
-/// Chooses ring for TLS. A second call keeps the first choice.
-fn start_tls() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 /// Ends on SIGINT or SIGTERM.

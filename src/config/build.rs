@@ -137,6 +137,9 @@ fn classifier(section: Section<'_>) -> ClassifierConfig {
     if let Some(capacity) = section.integer("queue_capacity", 1..=1_000_000) {
         queue.capacity = capacity as usize;
     }
+    if let Some(entries) = section.integer("cache_entries", 0..=10_000_000) {
+        queue.cache_entries = entries as usize;
+    }
     if let Some(deadline) = section.milliseconds("deadline_ms", 60_000) {
         queue.deadline = deadline;
     }

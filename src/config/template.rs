@@ -17,6 +17,7 @@ listen = "127.0.0.1:8080"
 # max_tokens = 256                     # longer texts keep their head and tail
 # workers = 2                          # scoring threads; default: one a core
 # queue_capacity = 256                 # when it is full, the default tier serves
+# cache_entries = 10000                # scores remembered by text; 0 turns it off
 # deadline_ms = 250                    # when it passes, the default tier serves
 
 # Providers serve models. openai, anthropic, gemini, groq, mistral and deepseek need no base_url

@@ -248,7 +248,11 @@ impl Gateway {
         let started = Instant::now();
         let scored = self.score(request).await;
         let scoring_time = started.elapsed();
-        let outcome = scored.map_or_else(|reason| reason.label(), |_| "scored");
+        let outcome = match scored {
+            Ok(Scored { remembered: true, .. }) => "remembered",
+            Ok(_) => "scored",
+            Err(reason) => reason.label(),
+        };
         let score = scored.ok().map(|scored| scored.score.get());
         self.metrics.scoring_ended(policy.name(), outcome, score, scoring_time);
         let decision = policy.decide(

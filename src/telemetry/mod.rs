@@ -186,7 +186,7 @@ impl Metrics {
         self.attempts.get_or_create(&labels).inc();
     }
 
-    /// The classifier answered: `scored`, or the reason why not.
+    /// The classifier answered: `scored`, `remembered`, or the reason why not.
     pub fn scoring_ended(
         &self,
         policy: &str,

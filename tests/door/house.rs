@@ -80,8 +80,12 @@ impl House {
     /// Opens with a classifier that has all the time it needs.
     pub async fn open(config: &str) -> Self {
         let house = Self::open_without_classifier(config).await;
-        let settings =
-            QueueSettings { workers: 2, capacity: 64, deadline: Duration::from_secs(30) };
+        let settings = QueueSettings {
+            workers: 2,
+            capacity: 64,
+            deadline: Duration::from_secs(30),
+            ..QueueSettings::default()
+        };
         house.gateway.scoring_ready(ScoringQueue::start(model(), settings).unwrap());
         house
     }

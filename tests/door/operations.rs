@@ -40,14 +40,17 @@ async fn it_is_healthy_at_once_and_ready_when_the_classifier_is() {
 async fn metrics_count_what_happened_and_hold_no_prompt() {
     let house = House::open(TWO_TIERS).await;
     let secret = json!([{"role": "user", "content": "the secret ingredient is cardamom"}]);
-    house.chat(json!({"messages": secret})).send().await.unwrap();
+    for _ in 0..2 {
+        house.chat(json!({"messages": secret})).send().await.unwrap();
+    }
     house.post("/v1/chat/completions", "{}").send().await.unwrap();
     let metrics = house.get("/metrics").send().await.unwrap().text().await.unwrap();
     for line in [
-        "weighbridge_requests_total{policy=\"auto\",tier=\"cheap\",model=\"small\",outcome=\"finished\"} 1",
+        "weighbridge_requests_total{policy=\"auto\",tier=\"cheap\",model=\"small\",outcome=\"finished\"} 2",
         "weighbridge_refused_requests_total{outcome=\"caller_invalid_request\"} 1",
-        "weighbridge_upstream_attempts_total{provider=\"local\",model=\"small\",outcome=\"ok\"} 1",
+        "weighbridge_upstream_attempts_total{provider=\"local\",model=\"small\",outcome=\"ok\"} 2",
         "weighbridge_scoring_total{outcome=\"scored\"} 1",
+        "weighbridge_scoring_total{outcome=\"remembered\"} 1",
         "weighbridge_requests_in_flight 0",
         "# EOF",
     ] {
