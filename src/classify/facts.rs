@@ -353,6 +353,29 @@ mod tests {
         assert_eq!(fact("distinct_words"), 5.0 / 8.0);
     }
 
+    /// Vectors made by a second implementation of the same definitions, in Python.
+    #[test]
+    fn features_agree_with_an_independent_implementation() {
+        #[derive(serde::Deserialize)]
+        struct Vector {
+            prompt: String,
+            facts: Vec<f64>,
+            /// `(bucket, count)` of 2^16 buckets, ascending.
+            buckets: Vec<(usize, u32)>,
+        }
+        let lines =
+            include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/feature_vectors.jsonl"));
+        for line in lines.lines() {
+            let Vector { prompt, facts, buckets } = serde_json::from_str(line).unwrap();
+            let found = TextFeatures::read(&prompt);
+            for ((name, expected), found) in FACT_NAMES.iter().zip(&facts).zip(found.facts) {
+                assert!((f64::from(found) - expected).abs() < 1e-5, "{name} of {prompt}: {found}");
+            }
+            let found = crate::classify::head::buckets(&found.word_hashes, 1 << 16);
+            assert_eq!(found, buckets, "{prompt}");
+        }
+    }
+
     proptest! {
         /// Whatever the text, every fact lies in 0..=1.
         #[test]

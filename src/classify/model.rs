@@ -181,6 +181,13 @@ impl ModelFiles {
         ]
     }
 
+    /// Every file of the directory but `SHA256SUMS`: [`Self::named`], and the pooling where it is
+    /// described.
+    pub fn all(&self) -> Vec<(&'static str, &[u8])> {
+        let pooling = self.pooling.as_deref().map(|bytes| (POOLING_FILE, bytes));
+        self.named().into_iter().chain(pooling).collect()
+    }
+
     /// The same encoder with another head.
     pub fn with_head(self, head: Vec<u8>) -> Self {
         let mut files = Self { head: Cow::Owned(head), ..self };

@@ -1,1 +1,130 @@
 //! Labelled prompts → a head.
+//!
+//! ```text
+//! rows → text as served → embedding, words, facts     [`rows`], [`embed`], [`features`]
+//!      → labels and weights                           [`labels`]
+//!      → folds → fit → calibration on held-out scores [`general`] or [`pair`]
+//!      → head, report, model directory                [`report`], [`output`]
+//! ```
+//!
+//! Two ways in: [`train_general`] learns difficulty from many models' answers, for a head that
+//! serves traffic it has no labels of; [`train_pair`] learns one pair's gain from some hundred
+//! labels of one's own, starting from such a head. Both are deterministic: the same rows, seed and
+//! encoder give the same bytes. The arithmetic is in [`ridge`], [`dual`] and [`platt`], the
+//! figures in [`metrics`] and [`judge`].
+
+pub mod dual;
+pub mod embed;
+pub mod features;
+pub mod general;
+pub mod judge;
+pub mod labels;
+pub mod linear;
+pub mod metrics;
+pub mod output;
+pub mod pair;
+pub mod platt;
+pub mod random;
+pub mod recipe;
+pub mod report;
+pub mod ridge;
+pub mod rows;
+
+use anyhow::Context as _;
+
+use self::{
+    embed::Embedding,
+    features::{BUCKETS, Features},
+    labels::PairLabels,
+    recipe::Recipe,
+    report::Report,
+    rows::{Data, Source},
+};
+use crate::classify::{head::Head, model::Model};
+
+/// A head and how it came about.
+pub struct Trained {
+    /// Ready to serve.
+    pub head: Head,
+    /// Held-out figures.
+    pub report: Report,
+    /// One sentence: what was learned from what.
+    pub method: String,
+    /// The files.
+    pub sources: Vec<Source>,
+    /// Rows that were learned from.
+    pub rows: usize,
+    /// The recipe's text, where there is one.
+    pub recipe: Option<String>,
+    /// The seed.
+    pub seed: u64,
+}
+
+/// A head for traffic without labels, from many models' answers and authored prompts. `data`
+/// holds both; `recipe_text` goes into the record.
+pub fn train_general(
+    data: Data,
+    recipe: &Recipe,
+    recipe_text: String,
+    base: &Model,
+    embedding: &Embedding<'_>,
+    seed: u64,
+) -> anyhow::Result<Trained> {
+    let features = features(&data, base, embedding, BUCKETS)?;
+    let general = general::train(&data, &features, recipe, seed)?;
+    Ok(Trained {
+        head: general.linear.calibrated(&general.platt),
+        report: general.report,
+        method: "A general head: difficulty of prompts, from many models' answers and from authored prompts.".to_owned(),
+        rows: data.rows.len(),
+        sources: data.sources,
+        recipe: Some(recipe_text),
+        seed,
+    })
+}
+
+/// A head for one pair of models, from rows that both answered; the base's head is the prior.
+pub fn train_pair(
+    data: Data,
+    strong: &str,
+    weak: &str,
+    base: &Model,
+    embedding: &Embedding<'_>,
+    seed: u64,
+) -> anyhow::Result<Trained> {
+    let labels = PairLabels::of(&data, strong, weak)?;
+    let unlabelled = data.rows.len() - labels.rows.len();
+    let rows = labels.rows.iter().filter_map(|row| data.rows.get(*row).cloned()).collect();
+    let data = Data { rows, ..data };
+    let features = features(&data, base, embedding, base.head().words.len())?;
+    let words: Vec<f64> = data.rows.iter().map(rows::Row::words).collect();
+    let mut pair = pair::train(&features, &labels, base.head(), &words, seed)
+        .context("the head cannot be fitted")?;
+    if unlabelled > 0 {
+        pair.report.notes.push(format!(
+            "{unlabelled} rows lack a result of one of the two models and were left out."
+        ));
+    }
+    Ok(Trained {
+        head: pair.head,
+        report: pair.report,
+        method: format!(
+            "A head for one pair: the chance that `{weak}` answers worse than `{strong}`."
+        ),
+        rows: data.rows.len(),
+        sources: data.sources,
+        recipe: None,
+        seed,
+    })
+}
+
+fn features(
+    data: &Data,
+    base: &Model,
+    embedding: &Embedding<'_>,
+    buckets: usize,
+) -> anyhow::Result<Features> {
+    let texts: Vec<&str> = data.rows.iter().map(|row| row.text.as_str()).collect();
+    let embeddings = embedding.of(base, &texts)?;
+    Ok(Features::read(&texts, embeddings, buckets))
+}

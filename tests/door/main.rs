@@ -11,4 +11,5 @@ mod parity;
 mod scripted;
 mod streams;
 mod tidy;
+mod train;
 mod wordpiece;

@@ -1,0 +1,228 @@
+//! A general head from many models' answers: difficulty with its folds, fit, calibration, figures.
+//!
+//! What is held out is always a whole data set, because that is how far the shipped head has to
+//! reach: traffic that nobody labelled. Authored prompts have one author, so they are held out in
+//! folds and say less.
+
+use anyhow::{Context as _, bail};
+use ndarray::Array1;
+
+use super::{
+    features::Features,
+    judge::Judge,
+    labels::{self, AUTHORED, difficulties, groups},
+    linear::Linear,
+    platt::Platt,
+    random::Random,
+    recipe::Recipe,
+    report::Report,
+    ridge::{Block, Columns, Limits, Ridge},
+    rows::Data,
+};
+
+/// Folds of the authored prompts.
+const AUTHORED_FOLDS: usize = 4;
+/// Where the conjugate gradients stop: early stopping is part of the recipe that was measured.
+const LIMITS: Limits = Limits { steps: 50, residual: 2e-3 };
+/// Added to a fact's standard deviation against division by zero.
+const FACT_FLOOR: f64 = 1e-6;
+
+/// A fitted general head.
+pub struct General {
+    /// Not calibrated yet.
+    pub linear: Linear,
+    /// Its calibration on held-out scores.
+    pub platt: Platt,
+    /// Held-out figures.
+    pub report: Report,
+}
+
+/// Fits on all rows, and on all folds for calibration and figures.
+pub fn train(
+    data: &Data,
+    features: &Features,
+    recipe: &Recipe,
+    seed: u64,
+) -> anyhow::Result<General> {
+    let difficulty = difficulties(data, &recipe.anchors);
+    let fit = Fit { data, features, recipe, difficulty: &difficulty };
+    let folds = folds(data, seed)?;
+    let mut held_out = Array1::zeros(data.rows.len());
+    for fold in &folds {
+        let predicted = fit.without(fold)?.1;
+        fold.iter().for_each(|row| held_out[*row] = predicted[*row]);
+    }
+    let platt = calibrate(data, &held_out, &difficulty);
+    let (linear, _) = fit.without(&[])?;
+    let judge = Judge {
+        data,
+        recipe,
+        difficulty: difficulty.to_vec(),
+        held_out: held_out.to_vec(),
+        platt,
+        seed,
+    };
+    let report = judge.report();
+    Ok(General { linear, platt, report })
+}
+
+/// What every fold is fitted to.
+struct Fit<'a> {
+    data: &'a Data,
+    features: &'a Features,
+    recipe: &'a Recipe,
+    difficulty: &'a Array1<f64>,
+}
+
+impl Fit<'_> {
+    /// A fit that sees nothing of the rows in `held_out`, and its predictions for all rows.
+    fn without(&self, held_out: &[usize]) -> anyhow::Result<(Linear, Array1<f64>)> {
+        let mut learned = vec![true; self.features.len()];
+        for row in held_out {
+            if let Some(learned) = learned.get_mut(*row) {
+                *learned = false;
+            }
+        }
+        let rows: Vec<usize> =
+            learned.iter().enumerate().filter(|(_, l)| **l).map(|(row, _)| row).collect();
+        let authored = self.recipe.authored.as_ref().map_or(0.0, |authored| authored.weight);
+        let weights = labels::row_weights(self.data, &learned, authored);
+        let idf = self.features.idf(&rows);
+        let words = self.features.words(&idf);
+        let standard = self.features.standard(&rows, FACT_FLOOR);
+        let facts = standard.apply(&self.features.facts);
+        let penalties = self.recipe.penalties;
+        let blocks = [
+            Block {
+                columns: Columns::Dense(self.features.embeddings.view()),
+                penalty: penalties.embedding,
+            },
+            Block { columns: Columns::Sparse(&words), penalty: penalties.words },
+            Block { columns: Columns::Dense(facts.view()), penalty: penalties.facts },
+        ];
+        let ridge = Ridge::fit(&blocks, self.difficulty, &weights, LIMITS);
+        let predicted = ridge.predict(&blocks);
+        let linear = Linear::from_ridge(&ridge, idf, &standard).context("a block is missing")?;
+        Ok((linear, predicted))
+    }
+}
+
+/// Each data set, and parts of the authored prompts.
+fn folds(data: &Data, seed: u64) -> anyhow::Result<Vec<Vec<usize>>> {
+    let mut folds = Vec::new();
+    let groups = groups(data);
+    let sets = groups.keys().filter(|group| **group != AUTHORED).count();
+    if sets < 2 {
+        bail!("a general head is judged by leaving whole data sets out, and the data holds {sets}");
+    }
+    for (group, rows) in groups {
+        if group != AUTHORED {
+            folds.push(rows);
+            continue;
+        }
+        let of = Random::new(seed).folds(rows.len(), AUTHORED_FOLDS);
+        for fold in 0..AUTHORED_FOLDS {
+            let rows = rows.iter().zip(&of).filter(|(_, of)| **of == fold);
+            folds.push(rows.map(|(row, _)| *row).collect());
+        }
+    }
+    folds.retain(|fold: &Vec<usize>| !fold.is_empty());
+    Ok(folds)
+}
+
+/// On held-out scores, half the weight for authored prompts: without them the level would be that
+/// of examination questions.
+fn calibrate(data: &Data, held_out: &Array1<f64>, difficulty: &Array1<f64>) -> Platt {
+    let weights = labels::row_weights(data, &vec![true; data.rows.len()], 0.5);
+    let soft: Vec<f64> = difficulty.iter().map(|label| label.clamp(0.0, 1.0)).collect();
+    Platt::fit(&held_out.to_vec(), &soft, &weights.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use ndarray::Array2;
+
+    use super::*;
+    use crate::train::{
+        recipe::Penalties,
+        rows::{Label, Row},
+    };
+
+    /// Two data sets and authored prompts; the first number of the embedding is the difficulty.
+    fn rows() -> (Data, Features) {
+        let mut random = Random::new(11);
+        let (n, hidden) = (90, 5);
+        let mut embeddings = Array2::from_shape_fn((n, hidden), |_| random.uniform() - 0.5);
+        let mut rows = Vec::new();
+        for at in 0..n {
+            let difficulty = random.uniform();
+            embeddings[[at, 0]] = difficulty - 0.5;
+            let fails = |strength: f64| f64::from(u8::from(strength > difficulty));
+            let label = match at % 3 {
+                0 => Label::Difficulty(difficulty),
+                _ => Label::Answers(vec![(0, fails(0.3)), (1, fails(0.6)), (2, fails(0.95))]),
+            };
+            rows.push(Row {
+                id: at.to_string(),
+                dataset: if at % 3 == 1 { "one" } else { "two" }.to_owned(),
+                category: String::new(),
+                text: format!("prompt number {}", random.below(7)),
+                label,
+            });
+        }
+        let texts: Vec<&str> = rows.iter().map(|row| row.text.as_str()).collect();
+        let features = Features::read(&texts, embeddings, 64);
+        let models = ["a-weak", "b-middle", "c-strong"].map(str::to_owned).to_vec();
+        let data = Data { sources: vec![], models, rows };
+        (data, features)
+    }
+
+    fn recipe() -> Recipe {
+        Recipe {
+            max_tokens: 256,
+            penalties: Penalties { embedding: 0.1, words: 5.0, facts: 100.0 },
+            authored: None,
+            anchors: BTreeMap::from([("one".to_owned(), 0.5), ("none".to_owned(), 0.5)]),
+            pairs: BTreeMap::from([(
+                "one".to_owned(),
+                vec![["c-strong".to_owned(), "a-weak".to_owned()]],
+            )]),
+        }
+    }
+
+    #[test]
+    fn difficulty_is_learned_and_carried_to_a_data_set_that_was_left_out() {
+        let (data, features) = rows();
+        let general = train(&data, &features, &recipe(), 1).unwrap();
+        assert!(general.platt.slope > 0.0);
+        let lines = &general.report.tables[0].lines;
+        let head = lines.iter().find(|line| line.on == "one" && line.score == "head").unwrap();
+        assert!(head.figures[2].1.unwrap().value > 0.5, "{}", general.report);
+        let order = &general.report.tables[1].lines;
+        let one = order.iter().find(|line| line.on == "one").unwrap();
+        assert!(one.figures[0].1.unwrap().value > 0.6, "{}", general.report);
+        let notes = general.report.notes.join("\n");
+        assert!(notes.contains("The anchor for none matches no row"), "{notes}");
+        assert!(notes.contains("two: the recipe names no pair"), "{notes}");
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_head_and_report() {
+        let (data, features) = rows();
+        let fit = || {
+            let general = train(&data, &features, &recipe(), 1).unwrap();
+            (general.report.to_string(), general.linear.calibrated(&general.platt))
+        };
+        assert_eq!(fit(), fit());
+    }
+
+    #[test]
+    fn one_data_set_alone_cannot_be_left_out() {
+        let (mut data, features) = rows();
+        data.rows.iter_mut().for_each(|row| row.dataset = "one".to_owned());
+        let error = train(&data, &features, &recipe(), 1).err().unwrap();
+        assert!(error.to_string().contains("the data holds 1"));
+    }
+}
