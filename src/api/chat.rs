@@ -80,7 +80,7 @@ fn respond(
             tracing::info!(
                 request_id = info.request_id,
                 outcome = error.label(),
-                message_to_caller = %error,
+                field = error.param(),
                 "refused"
             );
         }

@@ -99,7 +99,8 @@ impl ApiError {
         }
     }
 
-    fn param(&self) -> Option<&str> {
+    /// The field or header at fault. Unlike the message it holds nothing of the caller's text.
+    pub fn param(&self) -> Option<&str> {
         match self {
             Self::Request(error) => error.param.as_deref(),
             Self::Header { name, .. } => Some(name),
