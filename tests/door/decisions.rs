@@ -1,5 +1,7 @@
 //! Who serves, and how the answer says why.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::house::{House, TWO_TIERS, header, json_of};
@@ -141,6 +143,15 @@ async fn without_a_classifier_the_default_tier_serves_and_says_so() {
     assert_eq!(header(&response, "x-weighbridge-tier"), "strong");
     assert_eq!(header(&response, "x-weighbridge-reason"), "classifier_unavailable");
     assert_eq!(header(&response, "x-weighbridge-score"), "none");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_scoring_deadline_passes_the_default_tier_serves_and_says_so() {
+    let house = House::open_with_deadline(TWO_TIERS, Duration::ZERO).await;
+    let response = house.chat(json!({})).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(header(&response, "x-weighbridge-tier"), "strong");
+    assert_eq!(header(&response, "x-weighbridge-reason"), "classifier_timeout");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -79,13 +79,14 @@ pub struct House {
 impl House {
     /// Opens with a classifier that has all the time it needs.
     pub async fn open(config: &str) -> Self {
+        Self::open_with_deadline(config, Duration::from_secs(30)).await
+    }
+
+    /// Opens with a classifier that must score within `deadline`.
+    pub async fn open_with_deadline(config: &str, deadline: Duration) -> Self {
         let house = Self::open_without_classifier(config).await;
-        let settings = QueueSettings {
-            workers: 2,
-            capacity: 64,
-            deadline: Duration::from_secs(30),
-            ..QueueSettings::default()
-        };
+        let settings =
+            QueueSettings { workers: 2, capacity: 64, deadline, ..QueueSettings::default() };
         house.gateway.scoring_ready(ScoringQueue::start(model(), settings).unwrap());
         house
     }
