@@ -67,9 +67,15 @@ fn paths_in_f32_agree_with_the_reference() {
     check(&["candle", "f32", "portable"], 0.999);
 }
 
+/// Measured: 0.9985 by VNNI, mean 0.9994.
+const LEAST_WITH_8_BIT_ACTIVATIONS: f64 = 0.998;
+/// Measured: 0.9979 by AVX-512 BW and by AVX2, mean 0.9988.
+const LEAST_WITH_7_BIT_ACTIVATIONS: f64 = 0.997;
+
 #[test]
 fn paths_in_int8_agree_with_the_reference() {
-    check(&["avx512-vnni", "avx512-bw", "avx2", "neon"], 0.993);
+    check(&["avx512-vnni", "neon"], LEAST_WITH_8_BIT_ACTIVATIONS);
+    check(&["avx512-bw", "avx2"], LEAST_WITH_7_BIT_ACTIVATIONS);
 }
 
 #[test]

@@ -37,8 +37,12 @@ pub(crate) enum Weight {
 
 /// Signed 8-bit weights with one scale per output channel: `w ≈ scale · q`, `q ∈ [−127, 127]`.
 pub(crate) struct Int8Panels {
-    /// `[outputs / 32][padded inputs / 4][32][4]`: each 32-bit word holds four consecutive inputs of one channel.
+    /// `[outputs / 32][depth / 4][32][4]`: each 32-bit word holds four consecutive inputs of one channel.
     pub(crate) values: Aligned<i8>,
+    /// Inputs, padding and copies included: the length of a row of levels.
+    pub(crate) depth: usize,
+    /// The input that each column from `inputs` on repeats. See [`Spill`].
+    pub(crate) copies: Vec<usize>,
     /// `[outputs]`.
     pub(crate) scales: Vec<f32>,
     /// `[outputs]`: Σ q over the inputs, which takes the activations' zero point out of a product.
@@ -101,14 +105,25 @@ impl Int8Panels {
         outputs: usize,
         pairwise_16_bit: bool,
     ) -> Self {
-        let depth = padded(inputs);
+        let spill = Spill::new(weight, inputs);
+        let depth = padded(inputs + spill.copies.len());
         let mut values = Aligned::zeroed(depth * outputs);
         let (mut scales, mut sums) = (Vec::with_capacity(outputs), Vec::with_capacity(outputs));
         let mut quantized = vec![0i8; depth];
+        let mut spread = vec![0.0; depth];
         for (channel, row) in weight.chunks_exact(inputs).enumerate() {
-            let scale = channel_scale(row, pairwise_16_bit);
-            for (q, &w) in quantized.iter_mut().zip(row) {
-                *q = (w / scale).round().clamp(-127.0, 127.0) as i8;
+            spread[..inputs].copy_from_slice(row);
+            let cut = spill.cut * root_mean_square(row);
+            spill.share(&mut spread, |w| w.clamp(-cut, cut));
+            let scale = channel_scale(&spread, pairwise_16_bit);
+            // Pieces are whole levels, so that a weight is rounded once however many columns share it.
+            for (level, &w) in spread.iter_mut().zip(row) {
+                *level = (w / scale).round();
+            }
+            let largest = (cut / scale).round().min(127.0);
+            spill.share(&mut spread, |level| level.clamp(-largest, largest));
+            for (q, &level) in quantized.iter_mut().zip(&spread) {
+                *q = level.clamp(-127.0, 127.0) as i8;
             }
             scales.push(scale);
             sums.push(quantized.iter().map(|&q| i32::from(q)).sum());
@@ -119,8 +134,80 @@ impl Int8Panels {
                 line[channel % PANEL * GROUP..][..GROUP].copy_from_slice(four);
             }
         }
-        Self { values, scales, sums }
+        Self { values, depth, copies: spill.copies, scales, sums }
     }
+}
+
+/// Inputs that get further columns, to which weights too large for one column spill over.
+///
+/// A channel's scale is set by its largest weight, and the second feed-forward product has a few inputs with weights up
+/// to 39 root mean squares of their channel, which leaves the other weights 3 levels a root mean square. Those inputs
+/// are few and shared by many channels, so they are repeated, and the pieces of a large weight add up over the repeats
+/// (outlier channel splitting, Zhao et al. 2019, arXiv:1901.09504). Measured on 27 texts with MiniLM, with exact
+/// activations: 48 columns beside 1536 raise the mean cosine from 0.9992 to 0.9995 and the least from 0.996 to 0.9988.
+struct Spill {
+    /// The input that each further column repeats, ascending.
+    copies: Vec<usize>,
+    /// The largest piece of a weight, in root mean squares of the channel's weights.
+    cut: f32,
+}
+
+/// One further column is allowed for this many inputs: 3 % more work where it matters, and none for 384 inputs, whose
+/// weights are within 5 root mean squares but for a few.
+const INPUTS_PER_COPY: usize = 32;
+/// Lowest cut worth its columns, in root mean squares. Measured: from 8 down to 4 the mean cosine gains 0.00005.
+const LOWEST_CUT: f32 = 5.0;
+
+impl Spill {
+    /// The lowest cut whose copies fit.
+    fn new(weight: &[f32], inputs: usize) -> Self {
+        let most = inputs / INPUTS_PER_COPY / BLOCK * BLOCK;
+        if most == 0 {
+            return Self { copies: Vec::new(), cut: f32::INFINITY };
+        }
+        let mut reach = vec![0.0f32; inputs];
+        for row in weight.chunks_exact(inputs) {
+            let inverse = 1.0 / root_mean_square(row).max(f32::MIN_POSITIVE);
+            for (reach, w) in reach.iter_mut().zip(row) {
+                *reach = reach.max(w.abs() * inverse);
+            }
+        }
+        let mut cut = LOWEST_CUT;
+        loop {
+            // A piece is rounded down by up to half a level, for which the twentieth makes room.
+            let copies = |reach: f32| (reach / (0.95 * cut)).ceil().max(1.0) as usize - 1;
+            if reach.iter().map(|&reach| copies(reach)).sum::<usize>() <= most {
+                let copies = reach
+                    .iter()
+                    .enumerate()
+                    .flat_map(|(input, &reach)| std::iter::repeat_n(input, copies(reach)))
+                    .collect();
+                return Self { copies, cut };
+            }
+            cut *= 1.1;
+        }
+    }
+
+    /// Leaves `piece(x)` of each repeated input in its place and hands the rest to its copies, piece by piece.
+    fn share(&self, row: &mut [f32], piece: impl Fn(f32) -> f32) {
+        let inputs = row.len() - self.copies.len().next_multiple_of(BLOCK);
+        let mut previous = None;
+        let mut rest = 0.0;
+        for (copy, &input) in self.copies.iter().enumerate() {
+            if previous != Some(input) {
+                let first = piece(row[input]);
+                rest = row[input] - first;
+                row[input] = first;
+                previous = Some(input);
+            }
+            row[inputs + copy] = piece(rest);
+            rest -= row[inputs + copy];
+        }
+    }
+}
+
+fn root_mean_square(row: &[f32]) -> f32 {
+    (row.iter().map(|w| w * w).sum::<f32>() / row.len() as f32).sqrt()
 }
 
 /// The largest sum of same-signed 8-bit weights that a 16-bit lane can meet without saturating, when each is

@@ -4,10 +4,10 @@
 //! neighbours: integer sums are exact in any order, and every f32 step below is done row by row in a fixed order.
 
 use super::math::gelu;
-use super::rows::quantize;
+use super::rows::{Levelled, Terms, quantize};
 use super::simd::{Dot, Simd, with_rows};
 use crate::classify::cpu::aligned::Aligned;
-use crate::classify::cpu::linear::{GROUP, Int8Panels, Linear, PANEL, Weight, padded};
+use crate::classify::cpu::linear::{BLOCK, GROUP, Int8Panels, Linear, PANEL, Weight};
 use crate::classify::cpu::weights::f16_to_f32;
 
 /// What is done with x·Wᵀ + b.
@@ -36,9 +36,9 @@ pub(crate) enum Layout {
 /// Buffers of an int8 product's quantised input and of an f32 product's widened panel; grown, never shrunk.
 #[derive(Default)]
 pub(crate) struct Operands {
-    /// `[rows, padded(inputs)]`.
+    /// `[rows, terms, depth of the panels]`.
     pub(super) values: Vec<u8>,
-    /// One for each row.
+    /// One for each row and term.
     pub(super) rows: Vec<QuantizedRow>,
     /// Row after row.
     pub(super) outliers: Vec<Outlier>,
@@ -67,6 +67,8 @@ pub(crate) struct Job<'a> {
     pub(crate) output: &'a mut [f32],
     pub(crate) layout: Layout,
     pub(crate) then: Then,
+    /// Of the input's levels; an f32 product has no levels.
+    pub(crate) terms: Terms,
     pub(crate) operands: &'a mut Operands,
 }
 
@@ -84,13 +86,19 @@ pub(super) fn run<D: Dot>(simd: D, job: Job<'_>) {
         then: job.then,
     };
     match &linear.weight {
-        Weight::Int8(panels) => int8(simd, job.input, linear, panels, job.operands, &mut out),
+        Weight::Int8(panels) => {
+            let (input, operands) = (job.input, job.operands);
+            match job.terms {
+                Terms::One => int8::<D, 1>(simd, input, linear, panels, operands, &mut out),
+                Terms::Two => int8::<D, 2>(simd, input, linear, panels, operands, &mut out),
+            }
+        }
         Weight::F16(panels) => f32(simd, job.input, linear, panels, job.operands, &mut out),
     }
 }
 
 #[inline(always)]
-fn int8<D: Dot>(
+fn int8<D: Dot, const TERMS: usize>(
     simd: D,
     input: &[f32],
     linear: &Linear,
@@ -98,38 +106,57 @@ fn int8<D: Dot>(
     operands: &mut Operands,
     out: &mut Output<'_>,
 ) {
-    let depth = padded(linear.inputs);
-    quantize(simd, input, linear.inputs, linear.reach, D::LARGEST_ACTIVATION, operands);
+    let depth = panels.depth;
+    let shape = Levelled {
+        width: linear.inputs,
+        depth,
+        copies: &panels.copies,
+        reach: linear.reach,
+        largest: D::LARGEST_ACTIVATION,
+        terms: TERMS,
+    };
+    quantize(simd, input, shape, operands);
     assert!(
-        operands.values.len() >= out.rows * depth && panels.values.len() == linear.outputs * depth
+        operands.values.len() >= out.rows * TERMS * depth
+            && panels.values.len() == linear.outputs * depth
+            && depth.is_multiple_of(BLOCK)
     );
     for (p, panel) in panels.values.chunks_exact(PANEL * depth).enumerate() {
         let channels = p * PANEL..(p + 1) * PANEL;
         let (scales, sums) = (&panels.scales[channels.clone()], &panels.sums[channels.clone()]);
         let bias = &linear.bias[channels];
-        for (first, count) in tiles(out.rows, D::ROWS) {
+        for (first, count) in tiles(out.rows, D::ROWS / TERMS) {
             let mut acc = [0i32; 16 * PANEL];
-            // SAFETY: `count ≤ ROWS ≤ 16` rows of `depth` bytes start at `first`, inside `values` by the assertion
-            // above (`first + count ≤ rows`); `panel` is one panel long.
+            // SAFETY: `count · TERMS ≤ ROWS ≤ 16` rows of `depth` bytes start at row `first · TERMS`, inside `values` by
+            // the assertion above (`first + count ≤ rows`); `panel` is one panel long.
             unsafe {
-                let a = operands.values.as_ptr().add(first * depth);
-                simd.dot_tile(count, a, panel.as_ptr(), depth, acc.as_mut_ptr());
+                let a = operands.values.as_ptr().add(first * TERMS * depth);
+                simd.dot_tile(count * TERMS, a, panel.as_ptr(), depth, acc.as_mut_ptr());
             }
-            for (r, acc) in (first..first + count).zip(acc.chunks_exact_mut(PANEL)) {
-                let row = &operands.rows[r];
+            for (r, acc) in (first..first + count).zip(acc.chunks_exact_mut(TERMS * PANEL)) {
+                let row = &operands.rows[r * TERMS];
                 let outliers_start =
-                    r.checked_sub(1).map_or(0, |above| operands.rows[above].outliers_end);
+                    r.checked_sub(1).map_or(0, |above| operands.rows[above * TERMS].outliers_end);
                 for outlier in &operands.outliers[outliers_start..row.outliers_end] {
                     add_outlier(simd, outlier, panel, acc);
                 }
-                let (scale, zero) = (simd.splat(row.scale), row.zero - D::LEVEL_OFFSET);
                 out.finish(simd, p, r, |c| {
-                    let x = simd.without_zero_point(&acc[c..], &sums[c..], zero);
-                    simd.mul_add(simd.mul(x, scale), simd.load(&scales[c..]), simd.load(&bias[c..]))
+                    let mut x = term(simd, row, &acc[c..], &sums[c..]);
+                    if TERMS == 2 {
+                        let second = &operands.rows[r * 2 + 1];
+                        x = simd.add(x, term(simd, second, &acc[PANEL + c..], &sums[c..]));
+                    }
+                    simd.mul_add(x, simd.load(&scales[c..]), simd.load(&bias[c..]))
                 });
             }
         }
     }
+}
+
+/// scale · (acc − zero · sums): what one term's levels stand for, times the weights' levels.
+#[inline(always)]
+fn term<D: Dot>(simd: D, row: &QuantizedRow, acc: &[i32], sums: &[i32]) -> D::F {
+    simd.mul(simd.without_zero_point(acc, sums, row.zero - D::LEVEL_OFFSET), simd.splat(row.scale))
 }
 
 /// acc ← acc + excess · (the weights of the outlier's input for the panel's 32 channels).

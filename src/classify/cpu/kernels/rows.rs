@@ -4,7 +4,6 @@
 
 use super::product::{Operands, Outlier, QuantizedRow};
 use super::simd::Simd;
-use crate::classify::cpu::linear::padded;
 use crate::classify::cpu::weights::f16_to_f32;
 
 /// Weights of a layer norm, `[hidden]` each.
@@ -76,26 +75,22 @@ pub(super) fn layer_norm<S: Simd>(s: S, job: LayerNorm<'_>) {
 }
 
 /// Quantises each row of `[rows, width]` by itself: x ≈ scale · (q − zero), q in 0..=`largest`, with 0 exact
-/// (Jacob et al. 2018, arXiv:1712.05877, eq. 1). Rows of `values` are `padded(width)` long, the rest 0.
+/// (Jacob et al. 2018, arXiv:1712.05877, eq. 1). Rows of `values` are `depth` long: the row's own levels, the copies, zeros.
 ///
 /// The range is cut at ±`reach` root mean squares: BERT's residual stream has a few channels many times larger than the
 /// rest, for which every other channel would pay in resolution. What lies beyond the cut is kept as an [`Outlier`] and
 /// multiplied separately, so nothing is lost (the idea of LLM.int8(), Dettmers et al. 2022, arXiv:2208.07339, §3.2).
 #[inline(always)]
-pub(super) fn quantize<S: Simd>(
-    s: S,
-    input: &[f32],
-    width: usize,
-    reach: f32,
-    largest: u8,
-    to: &mut Operands,
-) {
-    let depth = padded(width);
+pub(super) fn quantize<S: Simd>(s: S, input: &[f32], shape: Levelled<'_>, to: &mut Operands) {
+    let Levelled { width, depth, copies, reach, largest, terms } = shape;
+    assert!(depth >= width + copies.len(), "a row of levels holds the copies");
     let rows = input.len() / width;
-    to.values.resize(to.values.len().max(rows * depth), 0);
+    to.values.resize(to.values.len().max(rows * terms * depth), 0);
     to.rows.clear();
     to.outliers.clear();
-    for (row, q) in input.chunks_exact(width).zip(to.values.chunks_exact_mut(depth)) {
+    let levels = to.values.chunks_exact_mut(terms * depth);
+    for (row, levels) in input.chunks_exact(width).zip(levels) {
+        let (q, second) = levels.split_at_mut(depth);
         let (least, most, square) = extent(s, row);
         let cut = reach * (square / width as f32).sqrt();
         let (low, high) = (least.max(-cut), most.min(cut));
@@ -108,12 +103,68 @@ pub(super) fn quantize<S: Simd>(
             let level = s.mul_add(s.load(x), by, plus);
             s.store_u8(q, s.min(s.max(level, floor), ceiling));
         }
-        q[width..].fill(0);
+        repeat(q, width, copies);
+        let outliers_start = to.outliers.len();
         if least < low || most > high {
-            outliers(s, row, (low, high), Levels { inverse, origin, q }, &mut to.outliers);
+            let levels = Levels { inverse, origin, q, copies };
+            outliers(s, row, (low, high), levels, &mut to.outliers);
         }
         let scale = (high - low) / steps;
-        to.rows.push(QuantizedRow { scale, zero: origin as i32, outliers_end: to.outliers.len() });
+        let outliers_end = to.outliers.len();
+        to.rows.push(QuantizedRow { scale, zero: origin as i32, outliers_end });
+        if terms == 2 {
+            // What rounding lost is at most half a level: spread over 1..=largest around the middle.
+            let (span, middle) = (steps - 1.0, (steps + 1.0) / 2.0);
+            let (wider, centre) = (s.splat(span), s.splat(middle));
+            for (x, q) in row.chunks_exact(S::LANES).zip(second.chunks_exact_mut(S::LANES)) {
+                let level = s.mul_add(s.load(x), by, plus);
+                let first = s.round(s.min(s.max(level, floor), ceiling));
+                let lost = s.mul_add(s.sub(level, first), wider, centre);
+                s.store_u8(q, s.min(s.max(lost, floor), ceiling));
+            }
+            for outlier in to.outliers[outliers_start..].iter().filter(|o| o.input < width) {
+                let (x, whole) = (row[outlier.input], i32::from(q[outlier.input]) + outlier.excess);
+                let lost = x * inverse + origin - whole as f32;
+                second[outlier.input] = (lost * span + middle).round().clamp(0.0, steps) as u8;
+            }
+            repeat(second, width, copies);
+            to.rows.push(QuantizedRow { scale: scale / span, zero: middle as i32, outliers_end });
+        }
+    }
+}
+
+/// How rows are brought to levels.
+#[derive(Clone, Copy)]
+pub(super) struct Levelled<'a> {
+    /// Values of a row.
+    pub(super) width: usize,
+    /// Levels of a row: its values, the copies, and padding.
+    pub(super) depth: usize,
+    /// The input that each level from `width` on repeats.
+    pub(super) copies: &'a [usize],
+    /// Where the levels end, in root mean squares of the row.
+    pub(super) reach: f32,
+    /// The largest level.
+    pub(super) largest: u8,
+    /// Rows of levels for a row of values, 1 or 2. See [`Terms`].
+    pub(super) terms: usize,
+}
+
+/// How many rows of levels stand for one row of values.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Terms {
+    One,
+    /// The second one holds what rounding to the first lost, at a scale about as many times finer as there are levels:
+    /// nearly exact, for twice the multiplications.
+    Two,
+}
+
+/// Fills a row of levels from `width` on: the copies, then zeros.
+#[inline(always)]
+fn repeat(levels: &mut [u8], width: usize, copies: &[usize]) {
+    levels[width..].fill(0);
+    for (copy, &input) in copies.iter().enumerate() {
+        levels[width + copy] = levels[input];
     }
 }
 
@@ -150,10 +201,18 @@ fn outliers<S: Simd>(
         if !(s.any_greater(x, highs) || s.any_greater(lows, x)) {
             continue;
         }
-        for (i, &x) in values.iter().enumerate().filter(|&(_, &x)| x < low || x > high) {
+        let mut whole = [0.0; 16];
+        let level = s.mul_add(x, s.splat(levels.inverse), s.splat(levels.origin));
+        s.store(&mut whole, s.round(level));
+        for (i, _) in values.iter().enumerate().filter(|&(_, &x)| x < low || x > high) {
             let input = block * S::LANES + i;
-            let level = (x * levels.inverse + levels.origin).round() as i32;
-            to.push(Outlier { input, excess: level - i32::from(levels.q[input]) });
+            let excess = whole[i] as i32 - i32::from(levels.q[input]);
+            to.push(Outlier { input, excess });
+            for (copy, &of) in levels.copies.iter().enumerate() {
+                if of == input {
+                    to.push(Outlier { input: row.len() + copy, excess });
+                }
+            }
         }
     }
 }
@@ -163,4 +222,5 @@ struct Levels<'a> {
     inverse: f32,
     origin: f32,
     q: &'a [u8],
+    copies: &'a [usize],
 }

@@ -191,7 +191,7 @@ fn check_product(
     let (linear, steps) = layer(precision, &w, values(seed ^ 2, outputs), inputs);
     let start = values(seed ^ 3, rows * outputs);
     let mut operands = Operands::default();
-    let mut run = |then, layout| {
+    let mut run = |then, layout, terms| {
         let mut output = start.clone();
         operations.product(Job {
             input: &x,
@@ -199,11 +199,13 @@ fn check_product(
             output: &mut output,
             layout,
             then,
+            terms,
             operands: &mut operands,
         });
         output
     };
-    let plain = run(Then::Store, Layout::RowMajor);
+    let plain = run(Then::Store, Layout::RowMajor, rows::Terms::One);
+    let finer = run(Then::Store, Layout::RowMajor, rows::Terms::Two);
     let levels = if precision == Precision::F32 { f32::INFINITY } else { 127.0 };
     for r in 0..rows {
         let row = &x[r * inputs..][..inputs];
@@ -221,10 +223,18 @@ fn check_product(
                 (found - exact).abs() <= bound * 1.01 + 1e-3,
                 "{kernel} [{r}, {c}] {found} for {exact} ± {bound}"
             );
+            // With two terms only the weights' rounding is left.
+            let weights_only: f32 = row.iter().map(|x| (dw + 0.02 * dx) * x.abs()).sum();
+            let weights_only = weights_only + 0.02 * bound;
+            let found = finer[r * outputs + c];
+            assert!(
+                (found - exact).abs() <= weights_only * 1.01 + 1e-3,
+                "{kernel} [{r}, {c}] {found} for {exact} ± {weights_only}, two terms"
+            );
         }
     }
     let then = if gelu { Then::Gelu } else { Then::Add };
-    let heads = run(then, Layout::Heads { head_dim: 32 });
+    let heads = run(then, Layout::Heads { head_dim: 32 }, rows::Terms::One);
     for (i, &found) in heads.iter().enumerate() {
         let (head, r, d) = (i / (32 * rows), i / 32 % rows, i % 32);
         let value = plain[r * outputs + head * 32 + d];
@@ -243,6 +253,7 @@ fn check_product(
         output: &mut alone,
         layout: Layout::RowMajor,
         then: Then::Store,
+        terms: rows::Terms::One,
         operands: &mut operands,
     });
     assert_eq!(alone, plain[(rows - 1) * outputs..], "{kernel}");
@@ -307,16 +318,32 @@ fn check_rows<D: Dot>(simd: D, seed: u64, count: usize, width: usize, spike: f32
     let mut x = values(seed, count * width);
     x[seed as usize % width] *= spike;
     let mut operands = Operands::default();
-    rows::quantize(simd, &x, width, 5.0, D::LARGEST_ACTIVATION, &mut operands);
-    let mut outliers = operands.outliers.iter().peekable();
+    let copies = [0, seed as usize % width];
+    let shape = |terms| rows::Levelled {
+        width,
+        depth: padded(width + copies.len()),
+        copies: &copies,
+        reach: 5.0,
+        largest: D::LARGEST_ACTIVATION,
+        terms,
+    };
+    check_two_terms(simd, &x, shape(2), spike);
+    rows::quantize(simd, &x, shape(1), &mut operands);
     for (r, (row, marks)) in x.chunks_exact(width).zip(&operands.rows).enumerate() {
         let first = if r == 0 { 0 } else { operands.rows[r - 1].outliers_end };
         for (i, &x) in row.iter().enumerate() {
-            let mut level = i32::from(operands.values[r * padded(width) + i]);
+            let mut level = i32::from(operands.values[r * padded(width + copies.len()) + i]);
             assert!(level <= i32::from(D::LARGEST_ACTIVATION));
-            if operands.outliers[first..marks.outliers_end].iter().any(|o| o.input == i) {
-                level += outliers.next().expect("an outlier per match").excess;
+            let excess = |input: usize| {
+                let own = &operands.outliers[first..marks.outliers_end];
+                own.iter().find(|o| o.input == input).map_or(0, |o| o.excess)
+            };
+            for (copy, _) in copies.iter().enumerate().filter(|&(_, &input)| input == i) {
+                let repeated = operands.values[r * padded(width + copies.len()) + width + copy];
+                assert_eq!(i32::from(repeated), level);
+                assert_eq!(excess(width + copy), excess(i));
             }
+            level += excess(i);
             let back = marks.scale * (level - marks.zero) as f32;
             assert!(
                 (back - x).abs() <= 0.5001 * marks.scale + 1e-6 * x.abs(),
@@ -338,6 +365,30 @@ fn check_rows<D: Dot>(simd: D, seed: u64, count: usize, width: usize, spike: f32
             let unit = (f64::from(row[i]) - mean) / (variance + 1e-12).sqrt();
             let expected = unit * f64::from(norm.gain[i]) + f64::from(norm.bias[i]);
             assert!((f64::from(found) - expected).abs() < 1e-4, "{found} for {expected}");
+        }
+    }
+}
+
+/// Two terms are a hundred times closer than half a step of one.
+fn check_two_terms<D: Dot>(simd: D, x: &[f32], shape: rows::Levelled<'_>, largest: f32) {
+    let mut operands = Operands::default();
+    rows::quantize(simd, x, shape, &mut operands);
+    for (r, row) in x.chunks_exact(shape.width).enumerate() {
+        let (first, second) = (&operands.rows[2 * r], &operands.rows[2 * r + 1]);
+        let start = r.checked_sub(1).map_or(0, |above| operands.rows[2 * above].outliers_end);
+        for (i, &x) in row.iter().enumerate() {
+            let level = |term: usize| {
+                i32::from(operands.values[(2 * r + term) * shape.depth..][..shape.depth][i])
+            };
+            let excess: i32 = operands.outliers[start..first.outliers_end]
+                .iter()
+                .filter(|outlier| outlier.input == i)
+                .map(|outlier| outlier.excess)
+                .sum();
+            let back = first.scale * (level(0) + excess - first.zero) as f32
+                + second.scale * (level(1) - second.zero) as f32;
+            let bound = 0.006 * first.scale + 1e-5 * largest;
+            assert!((back - x).abs() <= bound, "{back} for {x} ± {bound}");
         }
     }
 }
@@ -409,6 +460,34 @@ fn no_sixteen_bit_sum_can_saturate() {
                 let positive: i32 = eight.iter().filter(|&&w| w > 0).sum();
                 let negative: i32 = eight.iter().filter(|&&w| w < 0).sum();
                 assert!(127 * positive <= 32_767 && 127 * negative >= -32_768, "{eight:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn weights_too_large_for_a_column_spill_over_to_copies() {
+    let inputs = 512;
+    let mut weights = values(7, inputs * PANEL);
+    weights.iter_mut().for_each(|w| *w *= 0.1);
+    // Every channel has a large weight, all on three inputs.
+    for (channel, row) in weights.chunks_exact_mut(inputs).enumerate() {
+        row[[5, 77, 300][channel % 3]] = if channel % 2 == 0 { 1.7 } else { -1.1 };
+    }
+    for pairwise in [false, true] {
+        let panels = Int8Panels::pack(&weights, inputs, PANEL, pairwise);
+        assert!((3..=16).contains(&panels.copies.len()), "{:?}", panels.copies);
+        for (channel, row) in weights.chunks_exact(inputs).enumerate() {
+            let scale = panels.scales[channel];
+            assert!(scale < 0.9 * 1.1 / 127.0, "a finer scale than the largest weight's: {scale}");
+            let at = |column: usize| {
+                i32::from(panels.values[column / 4 * 4 * PANEL + 4 * channel + column % 4])
+            };
+            for (input, &w) in row.iter().enumerate() {
+                let copies = panels.copies.iter().enumerate().filter(|&(_, &of)| of == input);
+                let level = at(input) + copies.map(|(copy, _)| at(inputs + copy)).sum::<i32>();
+                let back = scale * level as f32;
+                assert!((back - w).abs() <= 0.501 * scale, "{back} for {w}, step {scale}");
             }
         }
     }
@@ -510,6 +589,7 @@ fn share_of_the_limit() {
                     output: &mut output,
                     layout: Layout::RowMajor,
                     then: Then::Store,
+                    terms: rows::Terms::One,
                     operands: &mut operands,
                 })
             });
