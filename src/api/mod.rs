@@ -1,7 +1,7 @@
 //! The HTTP edge: paths, bodies, headers, errors.
 //!
 //! Handlers parse, call the [`Gateway`] and shape the answer; they decide nothing. Status codes
-//! are known to [`error`] alone, response headers are written in [`headers`].
+//! are known to [`error`] alone, response headers are written in `headers`.
 
 mod chat;
 pub mod error;

@@ -159,7 +159,7 @@ impl Settlement {
         Some(self.card.as_ref()?.price?.cost(&self.usage?))
     }
 
-    /// Closes the account with a label: [`FINISHED`] or that of an error.
+    /// Closes the account with a label: `finished` or that of an error.
     pub fn finish(&mut self, outcome: &'static str) {
         if self.settled {
             return;

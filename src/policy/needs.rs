@@ -62,7 +62,7 @@ impl fmt::Display for Ability {
 /// What a request needs.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Needs {
-    /// An estimate of the prompt, tools included; see [`estimate_tokens`].
+    /// An estimate of the prompt, tools included.
     pub prompt_tokens: u64,
     /// The caller's bound on the answer, if it set one.
     pub output_tokens: Option<u32>,

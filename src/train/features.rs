@@ -1,7 +1,7 @@
 //! What the head sees of the rows, as matrices: embeddings, weighed words, facts.
 //!
 //! The words' weights (idf) and the facts' standardisation are learned from rows, so they are
-//! functions of the rows that may be looked at; [`super::folds`] keeps held-out rows out.
+//! functions of the rows that may be looked at; the callers keep held-out rows out.
 
 use ndarray::{Array1, Array2, ArrayView1};
 

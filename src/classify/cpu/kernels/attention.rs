@@ -82,7 +82,7 @@ struct Head<'a> {
     head_dim: usize,
 }
 
-/// `context[r]` of stride `hidden` ← softmax(q[r]·Kᵀ / √d) · V for every query row.
+/// `context[r]` of stride `hidden` ← `softmax(q[r]·Kᵀ / √d) · V` for every query row.
 #[inline(always)]
 fn one_head<S: Simd>(
     simd: S,
