@@ -13,11 +13,15 @@ use std::{future::Future, sync::Arc, time::Duration};
 use axum::{
     Router,
     body::Body,
-    http::{HeaderMap, header::CONTENT_TYPE},
+    http::{
+        HeaderMap,
+        header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT},
+    },
     routing::{get, post},
     serve::ListenerExt,
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt as _;
 use tokio::{net::TcpListener, sync::watch};
 
 use crate::gateway::Gateway;
@@ -25,6 +29,10 @@ use error::ApiError;
 
 /// How long a client may take to send its body (chosen: a megabyte over a slow line).
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Bytes of a body over the limit that are read to let the client hear of it (chosen: twice the
+/// default limit; a client that sends more is cut off).
+const MAX_DISCARDED_BYTES: usize = 64 * 1024 * 1024;
 
 /// The gateway's routes. Every OpenAI path also works without `/v1`.
 pub fn router(gateway: Arc<Gateway>) -> Router {
@@ -88,22 +96,34 @@ async fn read_body(gateway: &Gateway, headers: &HeaderMap, body: Body) -> Result
     }
     let limit = gateway.config().server.max_body_bytes;
     let declared =
-        headers.get("content-length").and_then(|length| length.to_str().ok()?.parse().ok());
-    if declared.is_some_and(|length: u64| length > limit as u64) {
+        headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if declared.is_some_and(|length: u64| length > limit as u64) && headers.contains_key(EXPECT) {
+        // The caller waits for a word before it sends: say no at once.
         return Err(ApiError::BodyTooLarge { limit });
     }
-    match tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, limit)).await {
+    match tokio::time::timeout(BODY_TIMEOUT, collect(body, limit)).await {
         Err(_) => Err(ApiError::BodyTimeout(BODY_TIMEOUT)),
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) => {
-            let mut cause: Option<&dyn std::error::Error> = Some(&error);
-            while let Some(inner) = cause {
-                if inner.is::<http_body_util::LengthLimitError>() {
-                    return Err(ApiError::BodyTooLarge { limit });
-                }
-                cause = inner.source();
-            }
-            Err(ApiError::BodyCut)
+        Ok(collected) => collected,
+    }
+}
+
+/// The body, at most `limit` bytes. Of a larger one the rest is read and thrown away: most clients
+/// look for an answer only once they have sent everything, and would otherwise see a broken
+/// connection instead of the 413.
+async fn collect(mut body: Body, limit: usize) -> Result<Bytes, ApiError> {
+    let mut kept = BytesMut::new();
+    let mut read = 0;
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| ApiError::BodyCut)?.into_data() else { continue };
+        read += data.len();
+        if read <= limit {
+            kept.extend_from_slice(&data);
+        } else {
+            kept = BytesMut::new();
+        }
+        if read > limit + MAX_DISCARDED_BYTES {
+            break;
         }
     }
+    if read > limit { Err(ApiError::BodyTooLarge { limit }) } else { Ok(kept.freeze()) }
 }

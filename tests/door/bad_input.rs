@@ -85,13 +85,22 @@ async fn bad_headers_are_refused_by_name() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_over_the_limit_is_413_whether_declared_or_not() {
     let house = House::open(TWO_TIERS).await;
-    let body = format!(
-        r#"{{"model":"auto","messages":[{{"role":"user","content":"{}"}}]}}"#,
-        "x".repeat(1 << 20)
-    );
+    let text = "x".repeat(8 << 20);
+    let body =
+        json!({"model": "auto", "messages": [{"role": "user", "content": text}]}).to_string();
+    let pieces: Vec<_> = body.as_bytes().chunks(64 << 10).map(<[u8]>::to_vec).collect();
+    let pieces = futures_util::stream::iter(pieces.into_iter().map(Ok::<_, std::io::Error>));
+    let undeclared = house
+        .post("/v1/chat/completions", "")
+        .body(reqwest::Body::wrap_stream(pieces))
+        .send()
+        .await
+        .unwrap();
     let declared = house.post("/v1/chat/completions", body).send().await.unwrap();
-    assert_eq!(declared.status(), 413);
-    assert_eq!(json_of(declared).await["error"]["code"], "caller_body_too_large");
+    for response in [declared, undeclared] {
+        assert_eq!(response.status(), 413);
+        assert_eq!(json_of(response).await["error"]["code"], "caller_body_too_large");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,7 +19,7 @@ async fn a_failing_model_is_replaced_by_the_next_tier_and_nothing_of_it_is_shown
         "status=429",
         "status=401",
         "status=404",
-        "head_ms=2000",
+        "head_ms=6000",
         "html",
         "empty",
         "error_200",
@@ -42,7 +42,7 @@ async fn a_failing_model_is_replaced_by_the_next_tier_and_nothing_of_it_is_shown
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_breaks_before_its_first_content_falls_back() {
     for script in
-        ["first_ms=2000", "close=0", "stall=0", "garbage=0", "error_frame=0", "error_200", "empty"]
+        ["first_ms=6000", "close=0", "stall=0", "garbage=0", "error_frame=0", "error_200", "empty"]
     {
         let house = House::open(&scripted(script, "chunks=2")).await;
         let response = house.chat(json!({"stream": true})).send().await.unwrap();
@@ -61,7 +61,7 @@ async fn when_every_model_fails_the_last_failure_is_told() {
         ("status=429&retry_after=7", 429, "provider_rate_limited"),
         ("status=401", 502, "provider_credential_rejected"),
         ("status=404", 502, "provider_model_not_found"),
-        ("head_ms=2000", 504, "provider_timeout"),
+        ("head_ms=6000", 504, "provider_timeout"),
         ("html", 502, "provider_malformed_answer"),
         ("error_200", 502, "provider_failed"),
     ] {

@@ -32,8 +32,8 @@ shutdown_grace_ms = 300
 [providers.local]
 dialect = "openai"
 base_url = "{base}"
-first_byte_timeout_ms = 400
-idle_timeout_ms = 400
+first_byte_timeout_ms = 1500
+idle_timeout_ms = 1500
 
 [models.small]
 provider = "local"
