@@ -3,7 +3,7 @@
 //! Everything here is a plain value without I/O. Money is an integer number of
 //! nano-dollars, so that a sum of a million requests is exact.
 
-use std::{fmt, iter::Sum, ops::Add};
+use std::fmt;
 
 /// One dollar in nano-dollars.
 const NANO_PER_USD: i64 = 1_000_000_000;
@@ -13,29 +13,6 @@ const TOKENS_PER_MTOK: u128 = 1_000_000;
 /// An amount of money in nano-dollars (10⁻⁹ US dollars), exact and totally ordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct NanoUsd(pub i64);
-
-impl NanoUsd {
-    /// Nothing.
-    pub const ZERO: Self = Self(0);
-
-    /// The amount in dollars, for display and metrics only: sums are kept in integers.
-    pub fn as_usd(self) -> f64 {
-        self.0 as f64 / NANO_PER_USD as f64
-    }
-}
-
-impl Add for NanoUsd {
-    type Output = Self;
-    fn add(self, other: Self) -> Self {
-        Self(self.0.saturating_add(other.0))
-    }
-}
-
-impl Sum for NanoUsd {
-    fn sum<I: Iterator<Item = Self>>(amounts: I) -> Self {
-        amounts.fold(Self::ZERO, Self::add)
-    }
-}
 
 /// Dollars with all nine decimals that matter: trailing zeros are dropped, two are kept.
 impl fmt::Display for NanoUsd {

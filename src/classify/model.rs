@@ -200,11 +200,6 @@ impl ModelFiles {
         self.named().iter().map(|(file, bytes)| format!("{}  {file}\n", sha256(bytes))).collect()
     }
 
-    /// The SHA-256 of the head: which scores a record was made with.
-    pub fn head_sha256(&self) -> String {
-        sha256(&self.head)
-    }
-
     /// Checks every file against `SHA256SUMS`.
     fn verify(&self) -> Result<(), ModelError> {
         let sums = String::from_utf8_lossy(&self.sums);

@@ -103,7 +103,7 @@ pub fn discover(
         built.config.providers.push(plain_provider("ollama", url, None));
         built.sources.push(format!("ollama ({} models)", ollama.len()));
         built.add("ollama", &smallest.name, Some(Price::default()), Weight::Cheap);
-        // A large local model helps out only where no provider offers a strong one.
+        // An Ollama with a single model needs no second tier where a provider has a strong one.
         if smallest.name != largest.name || built.strong.is_empty() {
             built.add("ollama", &largest.name, Some(Price::default()), Weight::Strong);
         }

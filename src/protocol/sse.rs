@@ -99,11 +99,6 @@ impl Frame {
         data
     }
 
-    /// The value of the last `event:` line.
-    pub fn event(&self) -> Option<&[u8]> {
-        self.lines().filter_map(|line| field_value(line, b"event")).last()
-    }
-
     fn lines(&self) -> impl Iterator<Item = &[u8]> {
         self.raw.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line))
     }
@@ -141,7 +136,6 @@ mod tests {
         let frames = frames(&mut reader);
         assert_eq!(frames[0].data(), None);
         assert_eq!(frames[1].data().unwrap().as_ref(), b"a\nb");
-        assert_eq!(frames[1].event(), Some(&b"x"[..]));
         assert_eq!(frames[2].data().unwrap().as_ref(), b"");
     }
 
