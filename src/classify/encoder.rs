@@ -15,10 +15,14 @@ use super::{
     model::{Device, ModelError},
 };
 
+/// Names what [`KernelChoice::Auto`] means in this process, so that a whole program or test run
+/// can be made to compute in one way without touching a configuration.
+const KERNEL_VARIABLE: &str = "WEIGHBRIDGE_KERNEL";
+
 /// How the CPU computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum KernelChoice {
-    /// The fastest kernel that the processor has.
+    /// What the variable `WEIGHBRIDGE_KERNEL` names, or the fastest kernel that the processor has.
     #[default]
     Auto,
     /// This one; loading fails where the processor lacks it.
@@ -40,7 +44,44 @@ impl KernelChoice {
             _ => Kernel::from_str(name).ok().map(Self::Forced),
         }
     }
+
+    /// `Auto` replaced by what it means here.
+    fn resolved(self) -> Result<Self, ModelError> {
+        if self != Self::Auto {
+            return Ok(self);
+        }
+        match std::env::var(KERNEL_VARIABLE).ok().filter(|name| !name.is_empty()) {
+            None => Ok(Self::Forced(Kernel::detect())),
+            Some(name) => match Self::from_name(&name) {
+                Some(Self::Auto) => Ok(Self::Forced(Kernel::detect())),
+                Some(choice) => Ok(choice),
+                None => Err(ModelError::Encoder(format!(
+                    "{KERNEL_VARIABLE} is `{name}`, expected one of {}",
+                    Self::NAMES.join(", ")
+                ))),
+            },
+        }
+    }
 }
+
+/// How work is best given to an encoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Batching {
+    /// Threads that call it at once.
+    pub workers: usize,
+    /// Tokens in a batch.
+    pub tokens: usize,
+    /// Whether every text of a batch costs as much as the longest.
+    pub padded: bool,
+}
+
+/// On the CPU a batch saves reading the weights again, which counts for short texts only, and
+/// everyone in it waits for all of it.
+const CPU_BATCH_TOKENS: usize = 128;
+/// On a GPU a batch must be large to fill the device: 64 texts of 256 tokens.
+const GPU_BATCH_TOKENS: usize = 16_384;
+/// One thread tokenises and copies while another's batch is on the device.
+const GPU_WORKERS: usize = 2;
 
 /// A loaded encoder. Cheap to clone: clones share the weights.
 #[derive(Clone)]
@@ -80,10 +121,8 @@ impl Encoder {
         if let Some(device) = cuda(device)? {
             return on_candle(&device, "cuda");
         }
-        let kernel = match kernel {
-            KernelChoice::Candle => return on_candle(&CandleDevice::Cpu, "candle"),
-            KernelChoice::Auto => Kernel::detect(),
-            KernelChoice::Forced(kernel) => kernel,
+        let KernelChoice::Forced(kernel) = kernel.resolved()? else {
+            return on_candle(&CandleDevice::Cpu, "candle");
         };
         let encoder = CpuEncoder::load(tensors, config, pooling, kernel).map_err(|e| failed(&e))?;
         Ok(Self::Cpu(Arc::new(CpuPath { encoder, scratch: Mutex::default() })))
@@ -94,6 +133,19 @@ impl Encoder {
         match self {
             Self::Cpu(path) => path.encoder.kernel().to_string(),
             Self::Candle { name, .. } => (*name).to_owned(),
+        }
+    }
+
+    /// The numbers of threads and tokens that suit it; on the CPU one thread a core.
+    pub fn batching(&self) -> Batching {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        match self {
+            Self::Candle { name: "cuda", .. } => {
+                Batching { workers: GPU_WORKERS, tokens: GPU_BATCH_TOKENS, padded: true }
+            }
+            Self::Cpu(_) | Self::Candle { .. } => {
+                Batching { workers: cores, tokens: CPU_BATCH_TOKENS, padded: false }
+            }
         }
     }
 

@@ -1,13 +1,17 @@
 //! Scoring threads behind a bounded queue and a deadline.
 //!
 //! Arithmetic never runs on the server's threads: a request hands its text to [`ScoringQueue`]
-//! and waits. Each worker takes a small batch, drops callers that have gone or are too late, and
-//! scores the rest. A full queue or a passed deadline is an answer too: the caller gets
+//! and waits. Each worker takes a batch of bounded cost, drops callers that have gone or are too
+//! late, and scores the rest. A full queue or a passed deadline is an answer too: the caller gets
 //! [`NoScore`] and routes without a score. Agents send the same instruction at each step, so
 //! scores are remembered by a hash of their text.
+//!
+//! Order: a text is due at its arrival plus [`PATIENCE`] for each token, and the earliest due goes
+//! first. So a short text overtakes long ones that came shortly before, and none waits for ever.
 
 use std::{
-    collections::VecDeque,
+    cmp::Reverse,
+    collections::BinaryHeap,
     hash::{BuildHasher, RandomState},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -21,13 +25,20 @@ use std::{
 use quick_cache::sync::Cache;
 use tokio::sync::oneshot;
 
-use super::model::{Model, Scored};
+use super::{
+    encoder::Batching,
+    model::{Model, Scored},
+};
 
 /// `[classifier]` settings of the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueSettings {
-    /// Scoring threads, each with a single-threaded forward pass.
-    pub workers: usize,
+    /// Scoring threads. On the CPU each has a single-threaded forward pass.
+    /// Default: [`Batching::workers`].
+    pub workers: Option<usize>,
+    /// Tokens that a worker takes at once; a longer text goes alone.
+    /// Default: [`Batching::tokens`].
+    pub batch_tokens: Option<usize>,
     /// Texts that may wait.
     pub capacity: usize,
     /// How long a request waits for its score.
@@ -37,11 +48,12 @@ pub struct QueueSettings {
 }
 
 impl Default for QueueSettings {
-    /// One worker a core; a queue that two cores clear in about a second; a deadline that is
-    /// short beside any model's first token; a megabyte of remembered scores.
+    /// Workers and batches that suit the device; a queue that two cores clear in about a second; a
+    /// deadline that is short beside any model's first token; a megabyte of remembered scores.
     fn default() -> Self {
         Self {
-            workers: std::thread::available_parallelism().map_or(1, usize::from),
+            workers: None,
+            batch_tokens: None,
             capacity: 256,
             deadline: Duration::from_millis(250),
             cache_entries: 10_000,
@@ -63,26 +75,74 @@ pub enum NoScore {
     Failed,
 }
 
-/// Texts taken by a worker at once (chosen: enough to amortise waking up, few enough that a
-/// short text does not wait long behind others).
-const MAX_BATCH: usize = 8;
+/// How long a text lets others pass, for each of its tokens. Chosen: a text of 16 tokens overtakes
+/// those of 128 that came up to 112 ms before it, well within the usual deadline.
+const PATIENCE: Duration = Duration::from_millis(1);
+/// Bytes of a token, for an estimate before tokenising (English prose has 4 to 5).
+const BYTES_A_TOKEN: usize = 4;
 
 struct Job {
     text: String,
+    /// An estimate, at least 1.
+    tokens: usize,
+    /// When its turn is.
+    due: Instant,
+    /// Orders jobs that are due at once.
+    number: u64,
     /// `None` for offline callers, who wait as long as it takes.
     deadline: Option<Instant>,
     reply: oneshot::Sender<Result<Scored, NoScore>>,
 }
 
+impl Job {
+    /// Nobody waits for it any more.
+    fn is_dead(&self, now: Instant) -> bool {
+        self.reply.is_closed() || self.deadline.is_some_and(|at| at <= now)
+    }
+
+    fn turn(&self) -> (Instant, u64) {
+        (self.due, self.number)
+    }
+}
+
+impl PartialEq for Job {
+    fn eq(&self, other: &Self) -> bool {
+        self.turn() == other.turn()
+    }
+}
+
+impl Eq for Job {}
+
+impl PartialOrd for Job {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Job {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.turn().cmp(&other.turn())
+    }
+}
+
+#[derive(Default)]
+struct Jobs {
+    /// The earliest due on top.
+    waiting: BinaryHeap<Reverse<Job>>,
+    /// How many came so far.
+    count: u64,
+}
+
 struct Shared {
-    jobs: Mutex<VecDeque<Job>>,
+    jobs: Mutex<Jobs>,
     ready: Condvar,
     closed: AtomicBool,
-    workers: usize,
+    batching: Batching,
+    max_tokens: usize,
 }
 
 impl Shared {
-    fn jobs(&self) -> MutexGuard<'_, VecDeque<Job>> {
+    fn jobs(&self) -> MutexGuard<'_, Jobs> {
         // A worker that panicked held no lock; whatever is in the queue is still whole.
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -119,13 +179,20 @@ impl Memory {
 impl ScoringQueue {
     /// Starts the workers.
     pub fn start(model: &Model, settings: QueueSettings) -> std::io::Result<Self> {
+        let suited = model.batching();
+        let batching = Batching {
+            workers: settings.workers.unwrap_or(suited.workers).max(1),
+            tokens: settings.batch_tokens.unwrap_or(suited.tokens),
+            ..suited
+        };
         let shared = Arc::new(Shared {
             jobs: Mutex::default(),
             ready: Condvar::new(),
             closed: AtomicBool::new(false),
-            workers: settings.workers.max(1),
+            batching,
+            max_tokens: model.max_tokens(),
         });
-        let threads = (0..shared.workers)
+        let threads = (0..batching.workers)
             .map(|index| {
                 let (shared, model) = (Arc::clone(&shared), model.clone());
                 std::thread::Builder::new()
@@ -139,7 +206,7 @@ impl ScoringQueue {
 
     /// Texts waiting now.
     pub fn depth(&self) -> usize {
-        self.shared.jobs().len()
+        self.shared.jobs().waiting.len()
     }
 
     /// Scores a text within the deadline, or remembers its score. Leaving early (dropping the
@@ -175,14 +242,19 @@ impl ScoringQueue {
         deadline: Option<Instant>,
     ) -> Result<oneshot::Receiver<Result<Scored, NoScore>>, NoScore> {
         let (reply, receiver) = oneshot::channel();
+        let now = Instant::now();
+        let tokens = (2 + text.len() / BYTES_A_TOKEN).min(self.shared.max_tokens);
+        let due = now + PATIENCE * u32::try_from(tokens).unwrap_or(u32::MAX);
         let mut jobs = self.shared.jobs();
-        if jobs.len() >= self.settings.capacity {
-            jobs.retain(|job| !job.reply.is_closed());
-            if jobs.len() >= self.settings.capacity {
+        if jobs.waiting.len() >= self.settings.capacity {
+            jobs.waiting.retain(|Reverse(job)| !job.is_dead(now));
+            if jobs.waiting.len() >= self.settings.capacity {
                 return Err(NoScore::QueueFull);
             }
         }
-        jobs.push_back(Job { text, deadline, reply });
+        let number = jobs.count;
+        jobs.count += 1;
+        jobs.waiting.push(Reverse(Job { text, tokens, due, number, deadline, reply }));
         drop(jobs);
         self.shared.ready.notify_one();
         Ok(receiver)
@@ -202,6 +274,7 @@ impl Drop for ScoringQueue {
 
 /// A worker's life: take a batch, score it, answer.
 fn work(shared: &Shared, model: &Model) {
+    step_back();
     while let Some(batch) = next_batch(shared) {
         let texts: Vec<&str> = batch.iter().map(|job| job.text.as_str()).collect();
         let scored = catch_unwind(AssertUnwindSafe(|| model.score(&texts)));
@@ -226,16 +299,28 @@ fn work(shared: &Shared, model: &Model) {
     }
 }
 
-/// Waits for work: this worker's share of the queue, dead callers dropped. `None` ends the worker.
+/// Lets the server's threads go first when both want a core, so that `/health` answers while every
+/// core scores.
+#[cfg(target_os = "linux")]
+fn step_back() {
+    /// Chosen: a third of the weight of a thread that has not stepped back.
+    const NICENESS: i32 = 5;
+    // A thread that may not stays as it is.
+    let _ = rustix::process::nice(NICENESS);
+}
+
+/// Elsewhere a thread has no priority of its own that it may lower.
+#[cfg(not(target_os = "linux"))]
+fn step_back() {}
+
+/// Waits for work: the texts that are due first, as many as the budget of tokens and this worker's
+/// share of the queue allow, dead callers dropped. `None` ends the worker.
 fn next_batch(shared: &Shared) -> Option<Vec<Job>> {
     let mut jobs = shared.jobs();
     loop {
-        let now = Instant::now();
-        jobs.retain(|job| !job.reply.is_closed() && job.deadline.is_none_or(|at| at > now));
-        if !jobs.is_empty() {
-            let share = jobs.len().div_ceil(shared.workers).min(MAX_BATCH);
-            let batch = jobs.drain(..share).collect();
-            if !jobs.is_empty() {
+        let batch = take_batch(&mut jobs.waiting, shared.batching);
+        if !batch.is_empty() {
+            if !jobs.waiting.is_empty() {
                 shared.ready.notify_one();
             }
             return Some(batch);
@@ -245,6 +330,30 @@ fn next_batch(shared: &Shared) -> Option<Vec<Job>> {
         }
         jobs = shared.ready.wait(jobs).unwrap_or_else(PoisonError::into_inner);
     }
+}
+
+fn take_batch(waiting: &mut BinaryHeap<Reverse<Job>>, batching: Batching) -> Vec<Job> {
+    let now = Instant::now();
+    // A padded batch is one piece of work for one device: the more the better.
+    let share = match batching.padded {
+        true => waiting.len(),
+        false => waiting.len().div_ceil(batching.workers),
+    };
+    let mut batch: Vec<Job> = Vec::new();
+    let (mut sum, mut widest) = (0, 0);
+    while batch.len() < share
+        && let Some(Reverse(job)) = waiting.peek()
+    {
+        if !job.is_dead(now) {
+            (sum, widest) = (sum + job.tokens, widest.max(job.tokens));
+            let cost = if batching.padded { (batch.len() + 1) * widest } else { sum };
+            if !batch.is_empty() && cost > batching.tokens {
+                break;
+            }
+        }
+        batch.extend(waiting.pop().map(|Reverse(job)| job).filter(|job| !job.is_dead(now)));
+    }
+    batch
 }
 
 #[cfg(test)]
@@ -259,7 +368,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_text_seen_before_is_not_scored_again() {
-        let queue = queue(QueueSettings { workers: 1, ..QueueSettings::default() });
+        let queue = queue(QueueSettings { workers: Some(1), ..QueueSettings::default() });
         let score = || queue.score("What is the capital of Peru?".to_owned());
         let (first, second) = (score().await.unwrap(), score().await.unwrap());
         assert!(!first.remembered && second.remembered);
@@ -274,7 +383,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_queue_is_an_answer_and_dead_callers_give_up_their_place() {
-        let queue = queue(QueueSettings { workers: 1, capacity: 2, ..QueueSettings::default() });
+        let queue =
+            queue(QueueSettings { workers: Some(1), capacity: 2, ..QueueSettings::default() });
         let long = "word ".repeat(200);
         let held: Vec<_> = std::iter::repeat_with(|| queue.submit(long.clone(), None))
             .take(1_000)
@@ -283,5 +393,56 @@ mod tests {
         assert!(held.len() < 1_000, "a bounded queue fills up");
         drop(held);
         assert!(queue.submit(long, None).is_ok(), "places of callers who left are free");
+    }
+
+    fn heap(lengths: &[usize]) -> BinaryHeap<Reverse<Job>> {
+        let now = Instant::now();
+        let job = |(number, tokens): (usize, &usize)| {
+            let (reply, receiver) = oneshot::channel();
+            std::mem::forget(receiver);
+            let due = now + PATIENCE * *tokens as u32;
+            let text = number.to_string();
+            Reverse(Job {
+                text,
+                tokens: *tokens,
+                due,
+                number: number as u64,
+                deadline: None,
+                reply,
+            })
+        };
+        lengths.iter().enumerate().map(job).collect()
+    }
+
+    fn taken(waiting: &mut BinaryHeap<Reverse<Job>>, batching: Batching) -> Vec<usize> {
+        take_batch(waiting, batching).iter().map(|job| job.tokens).collect()
+    }
+
+    #[test]
+    fn batches_keep_to_the_budget_and_short_texts_go_first() {
+        let batching = Batching { workers: 1, tokens: 100, padded: false };
+        let mut waiting = heap(&[128, 16, 60, 30, 16]);
+        assert_eq!(taken(&mut waiting, batching), [16, 16, 30]);
+        assert_eq!(taken(&mut waiting, batching), [60]);
+        assert_eq!(taken(&mut waiting, batching), [128], "what exceeds the budget goes alone");
+        assert!(taken(&mut waiting, batching).is_empty());
+    }
+
+    #[test]
+    fn padding_counts_and_workers_share_what_is_not_padded() {
+        let padded = Batching { workers: 2, tokens: 100, padded: true };
+        assert_eq!(taken(&mut heap(&[16, 16, 30, 40]), padded), [16, 16, 30], "3 × 30, not 4 × 40");
+        let shared = Batching { workers: 2, tokens: 100, padded: false };
+        assert_eq!(taken(&mut heap(&[16, 16, 16]), shared), [16, 16]);
+    }
+
+    #[test]
+    fn a_long_text_is_overtaken_only_by_what_comes_soon_after() {
+        let mut waiting = heap(&[128]);
+        let mut late = heap(&[16]).pop().unwrap();
+        late.0.due += Duration::from_millis(200);
+        waiting.push(late);
+        let batching = Batching { workers: 1, tokens: 1, padded: false };
+        assert_eq!(taken(&mut waiting, batching), [128]);
     }
 }

@@ -19,6 +19,11 @@ impl Tokenizer {
         Ok(Self { pieces: WordPiece::from_tokenizer_json(json)?, max_tokens })
     }
 
+    /// The longest sequence that comes out.
+    pub fn max_tokens(&self) -> usize {
+        self.max_tokens
+    }
+
     /// Rows that an embedding table needs for every id that can come out.
     pub fn id_bound(&self) -> u32 {
         self.pieces.id_bound()

@@ -7,8 +7,10 @@ use clap::Args;
 
 use super::inputs;
 use crate::{
-    classify::model::{Device, HEAD_FILE, LoadOptions, Model, ModelFiles, sha256},
-    train::{self, Trained, embed::Embedding, output, recipe::Recipe, rows::Data},
+    classify::model::{
+        DEFAULT_MAX_TOKENS, Device, HEAD_FILE, LoadOptions, Model, ModelFiles, sha256,
+    },
+    train::{self, Trained, embed::Embedding, held_out, output, recipe::Recipe, rows::Data},
 };
 
 #[derive(Args)]
@@ -43,13 +45,16 @@ pub struct TrainArgs {
     /// Keep embeddings in this file between runs
     #[arg(long, value_name = "FILE")]
     cache: Option<PathBuf>,
+    /// Write the held-out score of every row to this file (JSON Lines)
+    #[arg(long, value_name = "FILE", requires = "recipe")]
+    held_out: Option<PathBuf>,
+    /// Compare, row by row, with the held-out scores of another run
+    #[arg(long, value_name = "FILE", requires = "recipe")]
+    against: Option<PathBuf>,
     /// Where the encoder computes: auto, cpu or cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: String,
 }
-
-/// Tokens that the encoder sees of a text in pair training: the default of serving.
-const MAX_TOKENS: usize = 256;
 
 pub fn train(args: TrainArgs) -> anyhow::Result<ExitCode> {
     output::check_free(&args.out, args.force)?;
@@ -61,6 +66,10 @@ pub fn train(args: TrainArgs) -> anyhow::Result<ExitCode> {
         (None, ..) => anyhow::bail!("name a pair with --strong and --weak, or a --recipe"),
     };
     println!("{}", trained.report);
+    if let Some(path) = &args.held_out {
+        held_out::write(path, &trained.held_out)?;
+        eprintln!("wrote {}", path.display());
+    }
     for path in output::write(&args.out, files, &trained)? {
         eprintln!("wrote {}", path.display());
     }
@@ -80,13 +89,21 @@ fn general(
     let data = Data::read(&paths)?;
     let model = load(args, files, recipe.max_tokens)?;
     let embedding = embedding(args, files, &model, recipe.max_tokens);
-    train::train_general(data, &recipe, text, &model, &embedding, args.seed)
+    train::train_general(
+        data,
+        &recipe,
+        text,
+        &model,
+        &embedding,
+        args.against.as_deref(),
+        args.seed,
+    )
 }
 
 fn pair(args: &TrainArgs, strong: &str, weak: &str, files: &ModelFiles) -> anyhow::Result<Trained> {
     let data = Data::read(&args.data)?;
-    let model = load(args, files, MAX_TOKENS)?;
-    let embedding = embedding(args, files, &model, MAX_TOKENS);
+    let model = load(args, files, DEFAULT_MAX_TOKENS)?;
+    let embedding = embedding(args, files, &model, DEFAULT_MAX_TOKENS);
     train::train_pair(data, strong, weak, &model, &embedding, args.seed)
 }
 

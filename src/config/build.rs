@@ -132,7 +132,10 @@ fn classifier(section: Section<'_>) -> ClassifierConfig {
     }
     let queue: &mut QueueSettings = &mut classifier.queue;
     if let Some(workers) = section.integer("workers", 1..=1024) {
-        queue.workers = workers as usize;
+        queue.workers = Some(workers as usize);
+    }
+    if let Some(tokens) = section.integer("batch_tokens", 1..=1_000_000) {
+        queue.batch_tokens = Some(tokens as usize);
     }
     if let Some(capacity) = section.integer("queue_capacity", 1..=1_000_000) {
         queue.capacity = capacity as usize;

@@ -35,6 +35,8 @@ pub struct General {
     pub platt: Platt,
     /// Held-out figures.
     pub report: Report,
+    /// The raw score of each row by a fit that did not see it.
+    pub held_out: Vec<f64>,
 }
 
 /// Fits on all rows, and on all folds for calibration and figures.
@@ -42,6 +44,7 @@ pub fn train(
     data: &Data,
     features: &Features,
     recipe: &Recipe,
+    against: Option<Vec<f64>>,
     seed: u64,
 ) -> anyhow::Result<General> {
     let difficulty = difficulties(data, &recipe.anchors);
@@ -59,11 +62,12 @@ pub fn train(
         recipe,
         difficulty: difficulty.to_vec(),
         held_out: held_out.to_vec(),
+        against,
         platt,
         seed,
     };
     let report = judge.report();
-    Ok(General { linear, platt, report })
+    Ok(General { linear, platt, report, held_out: judge.held_out })
 }
 
 /// What every fold is fitted to.
@@ -195,7 +199,7 @@ mod tests {
     #[test]
     fn difficulty_is_learned_and_carried_to_a_data_set_that_was_left_out() {
         let (data, features) = rows();
-        let general = train(&data, &features, &recipe(), 1).unwrap();
+        let general = train(&data, &features, &recipe(), None, 1).unwrap();
         assert!(general.platt.slope > 0.0);
         let lines = &general.report.tables[0].lines;
         let head = lines.iter().find(|line| line.on == "one" && line.score == "head").unwrap();
@@ -212,7 +216,7 @@ mod tests {
     fn the_same_seed_gives_the_same_head_and_report() {
         let (data, features) = rows();
         let fit = || {
-            let general = train(&data, &features, &recipe(), 1).unwrap();
+            let general = train(&data, &features, &recipe(), None, 1).unwrap();
             (general.report.to_string(), general.linear.calibrated(&general.platt))
         };
         assert_eq!(fit(), fit());
@@ -222,7 +226,7 @@ mod tests {
     fn one_data_set_alone_cannot_be_left_out() {
         let (mut data, features) = rows();
         data.rows.iter_mut().for_each(|row| row.dataset = "one".to_owned());
-        let error = train(&data, &features, &recipe(), 1).err().unwrap();
+        let error = train(&data, &features, &recipe(), None, 1).err().unwrap();
         assert!(error.to_string().contains("the data holds 1"));
     }
 }

@@ -24,8 +24,10 @@ const EASY: f64 = 0.25;
 const HARD: f64 = 0.6;
 /// Thresholds at which the levels of authored prompts are shown.
 const THRESHOLDS: [(&str, f64); 2] = [("threshold 0.42", 0.42), ("threshold 0.50", 0.5)];
-/// Scores under comparison.
+/// Scores that are always compared; [`Judge::against`] comes after them.
 const SCORES: [&str; 3] = ["head", "words", "random"];
+/// The run compared with.
+const AGAINST: &str = "against";
 
 /// What is judged.
 pub struct Judge<'a> {
@@ -37,6 +39,8 @@ pub struct Judge<'a> {
     pub difficulty: Vec<f64>,
     /// The raw score of each row by a fit that did not see it.
     pub held_out: Vec<f64>,
+    /// Another run's held-out scores of the same rows, for a paired comparison.
+    pub against: Option<Vec<f64>>,
     /// The calibration.
     pub platt: Platt,
     /// Of the bootstrap draws and of the random baseline.
@@ -83,7 +87,8 @@ impl Judge<'_> {
                 };
                 Routing { area: draws(|set| &set.area), roc: draws(|set| &set.roc) }
             };
-            let means: Vec<Routing> = (0..SCORES.len()).map(mean).collect();
+            let scores = judged.first().map_or(0, Vec::len);
+            let means: Vec<Routing> = (0..scores).map(mean).collect();
             routing.lines.extend(lines("mean", judged_rows, &means));
         }
         report.tables = vec![routing, order];
@@ -94,14 +99,16 @@ impl Judge<'_> {
         report
     }
 
-    /// The score of each row under each of [`SCORES`].
-    fn scores(&self) -> [Vec<f64>; SCORES.len()] {
+    /// The score of each row under each of [`SCORES`], then under the run compared with.
+    fn scores(&self) -> Vec<Vec<f64>> {
         let mut random = Random::new(self.seed ^ 0x5eed);
-        [
-            self.held_out.clone(),
-            self.data.rows.iter().map(Row::words).collect(),
-            self.data.rows.iter().map(|_| random.uniform()).collect(),
-        ]
+        let random = self.data.rows.iter().map(|_| random.uniform()).collect();
+        let always = [self.held_out.clone(), self.words(), random];
+        always.into_iter().chain(self.against.clone()).collect()
+    }
+
+    fn words(&self) -> Vec<f64> {
+        self.data.rows.iter().map(Row::words).collect()
     }
 
     fn routing(&self, rows: &[usize], pairs: &[Pair]) -> Vec<Routing> {
@@ -144,8 +151,9 @@ impl Judge<'_> {
 
     /// How well the order of the rows and the level of the score meet their difficulty.
     fn order(&self, group: &str, rows: &[usize]) -> Line {
-        let [head, words, _] = self.scores();
-        let probabilities: Vec<f64> = head.iter().map(|raw| self.platt.probability(*raw)).collect();
+        let words = self.words();
+        let probabilities: Vec<f64> =
+            self.held_out.iter().map(|raw| self.platt.probability(*raw)).collect();
         let labels: Vec<f64> = self.difficulty.iter().map(|label| label.clamp(0.0, 1.0)).collect();
         let figure = |scores: &[f64], measure: fn(&[f64], &[f64]) -> f64| -> Option<Interval> {
             let draws = Draws::new(rows.len(), DRAWS, self.seed, |drawn| {
@@ -178,7 +186,7 @@ impl Judge<'_> {
         let line =
             |on: &str, score, figures| Line { on: on.to_owned(), n: clear.len(), score, figures };
         let mut lines = Vec::new();
-        for (name, scores) in SCORES.into_iter().zip(self.scores()) {
+        for (name, scores) in names().zip(self.scores()) {
             let separation = Draws::new(clear.len(), DRAWS, self.seed, |drawn| {
                 auroc(&gather(&scores, &clear, drawn), &class(drawn))
             });
@@ -227,24 +235,30 @@ struct Routing {
     roc: Draws,
 }
 
-/// One line a score, in the order of [`SCORES`].
+/// The name of each of [`Judge::scores`].
+fn names() -> impl Iterator<Item = &'static str> {
+    SCORES.into_iter().chain([AGAINST])
+}
+
+/// One line a score, in the order of [`names`].
 fn lines(on: &str, n: usize, routing: &[Routing]) -> Vec<Line> {
-    let words = routing.get(1);
+    let of = |name: &str| names().position(|score| score == name).and_then(|at| routing.get(at));
     let line = |(score, routing): (&'static str, &Routing)| {
-        let against =
-            words.filter(|_| score != "words").map(|words| routing.area.minus(&words.area));
-        Line {
-            on: on.to_owned(),
-            n,
-            score,
-            figures: vec![
-                ("APGR", routing.area.interval()),
-                ("APGR minus words", against.and_then(|draws| draws.interval())),
-                ("AUROC", routing.roc.interval()),
-            ],
+        let minus = |name: &str| {
+            let other = of(name).filter(|_| score != name)?;
+            routing.area.minus(&other.area).interval()
+        };
+        let mut figures = vec![
+            ("APGR", routing.area.interval()),
+            ("APGR minus words", minus("words")),
+            ("AUROC", routing.roc.interval()),
+        ];
+        if of(AGAINST).is_some() {
+            figures.push(("APGR minus against", minus(AGAINST)));
         }
+        Line { on: on.to_owned(), n, score, figures }
     };
-    SCORES.into_iter().zip(routing).map(line).collect()
+    names().zip(routing).map(line).collect()
 }
 
 /// One pair's gains on one data set.

@@ -17,6 +17,7 @@ pub mod dual;
 pub mod embed;
 pub mod features;
 pub mod general;
+pub mod held_out;
 pub mod judge;
 pub mod labels;
 pub mod linear;
@@ -30,11 +31,14 @@ pub mod report;
 pub mod ridge;
 pub mod rows;
 
+use std::path::Path;
+
 use anyhow::Context as _;
 
 use self::{
     embed::Embedding,
     features::{BUCKETS, Features},
+    held_out::HeldOut,
     labels::PairLabels,
     recipe::Recipe,
     report::Report,
@@ -58,25 +62,30 @@ pub struct Trained {
     pub recipe: Option<String>,
     /// The seed.
     pub seed: u64,
+    /// Of a general head: each row's score by a fit that did not see it.
+    pub held_out: Vec<HeldOut>,
 }
 
 /// A head for traffic without labels, from many models' answers and authored prompts. `data`
-/// holds both; `recipe_text` goes into the record.
+/// holds both; `recipe_text` goes into the record; `against` is another run's held-out scores.
 pub fn train_general(
     data: Data,
     recipe: &Recipe,
     recipe_text: String,
     base: &Model,
     embedding: &Embedding<'_>,
+    against: Option<&Path>,
     seed: u64,
 ) -> anyhow::Result<Trained> {
+    let against = against.map(|path| held_out::read(path, &data)).transpose()?;
     let features = features(&data, base, embedding, BUCKETS)?;
-    let general = general::train(&data, &features, recipe, seed)?;
+    let general = general::train(&data, &features, recipe, against, seed)?;
     Ok(Trained {
         head: general.linear.calibrated(&general.platt),
         report: general.report,
         method: "A general head: difficulty of prompts, from many models' answers and from authored prompts.".to_owned(),
         rows: data.rows.len(),
+        held_out: held_out::of(&data, &general.held_out),
         sources: data.sources,
         recipe: Some(recipe_text),
         seed,
@@ -115,6 +124,7 @@ pub fn train_pair(
         sources: data.sources,
         recipe: None,
         seed,
+        held_out: Vec::new(),
     })
 }
 

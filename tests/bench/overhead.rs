@@ -7,13 +7,15 @@
 //! Starts the real binary twice, as scripted upstream and as gateway, and asks one after the other
 //! over kept connections, one request at a time, the arms in turn: direct, through the gateway
 //! with a named model (no scoring), through the policy (scored; the same text each time, and a new
-//! text each time). Prints p50 and p99 of each arm and what they add to the direct call's.
+//! text each time). Prints p50 and p99 of each arm and what they add to the direct call's. Then how
+//! long `/health` takes, alone and while eight callers keep every scoring thread busy.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     process::{Child, Command, Stdio},
-    time::Instant,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    time::{Duration, Instant},
 };
 
 /// Requests of each arm that count, unless the command line says otherwise.
@@ -79,6 +81,15 @@ impl Caller {
             "POST /v1/chat/completions HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         );
+        self.exchange(&request)
+    }
+
+    /// Seconds that `GET /health` takes.
+    fn health(&mut self) -> f64 {
+        self.exchange("GET /health HTTP/1.1\r\nhost: bench\r\n\r\n")
+    }
+
+    fn exchange(&mut self, request: &str) -> f64 {
         let started = Instant::now();
         self.stream.get_mut().write_all(request.as_bytes()).expect("the request is sent");
         let mut length = 0;
@@ -151,4 +162,48 @@ fn main() {
             p99 - direct.1
         );
     }
+    health(&gateway.address, requests);
+}
+
+/// `/health` every few milliseconds, alone and beside callers whose texts are always new.
+fn health(gateway: &str, requests: usize) {
+    let measure = || {
+        let mut caller = Caller::new(gateway, "auto", true);
+        let mut times: Vec<f64> = (0..requests)
+            .map(|_| {
+                std::thread::sleep(Duration::from_millis(3));
+                caller.health()
+            })
+            .collect();
+        times.sort_by(f64::total_cmp);
+        (percentile(&times, 0.5) * 1e3, percentile(&times, 0.99) * 1e3)
+    };
+    let alone = measure();
+    let (done, scored) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let (loaded, rate) = std::thread::scope(|scope| {
+        for number in 0..8 {
+            let (done, scored) = (&done, &scored);
+            scope.spawn(move || {
+                let mut caller = Caller::new(gateway, "auto", true);
+                caller.sent = (number + 1) << 40;
+                while !done.load(Ordering::Relaxed) {
+                    caller.ask();
+                    scored.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        std::thread::sleep(Duration::from_millis(500));
+        let (start, before) = (Instant::now(), scored.load(Ordering::Relaxed));
+        let loaded = measure();
+        let rate = (scored.load(Ordering::Relaxed) - before) as f64 / start.elapsed().as_secs_f64();
+        done.store(true, Ordering::Relaxed);
+        (loaded, rate)
+    });
+    println!("GET /health, n = {requests}, milliseconds");
+    println!("{:<26} {:>8} {:>8}", "", "p50", "p99");
+    println!("{:<26} {:>8.2} {:>8.2}", "alone", alone.0, alone.1);
+    println!(
+        "{:<26} {:>8.2} {:>8.2}   beside {rate:.0} scored requests/s",
+        "under full scoring load", loaded.0, loaded.1
+    );
 }

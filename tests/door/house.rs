@@ -86,7 +86,7 @@ impl House {
     pub async fn open_with_deadline(config: &str, deadline: Duration) -> Self {
         let house = Self::open_without_classifier(config).await;
         let settings =
-            QueueSettings { workers: 2, capacity: 64, deadline, ..QueueSettings::default() };
+            QueueSettings { workers: Some(2), capacity: 64, deadline, ..QueueSettings::default() };
         house.gateway.scoring_ready(ScoringQueue::start(model(), settings).unwrap());
         house
     }

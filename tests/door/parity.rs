@@ -31,8 +31,9 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
 
 #[test]
 fn token_ids_agree_with_the_reference() {
+    let model = with_kernel("auto").unwrap();
     for reference in references() {
-        assert_eq!(model().tokens(&reference.text), reference.ids, "{:.60}", reference.text);
+        assert_eq!(model.tokens(&reference.text), reference.ids, "{:.60}", reference.text);
     }
 }
 
@@ -45,7 +46,7 @@ fn with_kernel(name: &str) -> Option<Model> {
         println!("skipped: this processor has no {name}");
         return None;
     }
-    let options = LoadOptions { kernel, device: Device::Cpu, ..LoadOptions::default() };
+    let options = LoadOptions { kernel, device: Device::Cpu, max_tokens: 256 };
     Some(Model::load(&ModelFiles::shipped(), options).unwrap())
 }
 
@@ -86,5 +87,30 @@ fn an_embedding_does_not_depend_on_its_neighbours() {
     for (reference, embedding) in references.iter().zip(together) {
         let alone = model().embed(&[&reference.ids]).unwrap().remove(0);
         assert!(cosine(&embedding, &alone) > 0.999_999, "{:.60}", reference.text);
+    }
+}
+
+/// 98 prompts of `eval/authored`; over 2,000 `cargo bench --bench scoring -- --agreement` tells.
+#[test]
+fn scores_in_int8_stay_near_those_in_f32() {
+    #[derive(Deserialize)]
+    struct Authored {
+        prompt: String,
+    }
+    let lines = include_str!("../../eval/authored/prompts.jsonl").lines().step_by(10);
+    let prompts: Vec<Authored> = lines.map(|line| serde_json::from_str(line).unwrap()).collect();
+    let reference = with_kernel("candle").unwrap();
+    let score = |model: &Model, text: &str| model.score(&[text]).unwrap()[0].score.get();
+    let expected: Vec<f32> = prompts.iter().map(|p| score(&reference, &p.prompt)).collect();
+    for kernel in ["avx512-vnni", "avx512-bw", "avx2", "neon"] {
+        let Some(model) = with_kernel(kernel) else { continue };
+        for (prompt, expected) in prompts.iter().zip(&expected) {
+            let found = score(&model, &prompt.prompt);
+            assert!(
+                (found - expected).abs() <= 0.01,
+                "{kernel}: {found} {expected} {}",
+                prompt.prompt
+            );
+        }
     }
 }
