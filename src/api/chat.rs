@@ -16,6 +16,7 @@ use super::{
     read_body,
 };
 use crate::{
+    classify::model::Stage,
     gateway::{Gateway, Reply, ReplyBody, RequestInfo, Routed, milliseconds},
     protocol::chat::ChatRequest,
 };
@@ -153,6 +154,7 @@ fn describe(routed: &Routed) -> Value {
             "max_output_tokens": routed.needs.output_tokens,
             "abilities": abilities,
         },
+        "stage": routed.stage.map(Stage::label),
         "scored_tokens": routed.scored_tokens,
         "classifier_ms": milliseconds(routed.scoring_time),
     })

@@ -19,6 +19,17 @@ pub enum ApiError {
     /// The body is not a chat request.
     #[error("{0}")]
     Request(#[from] ChatRequestError),
+    /// A field of another body cannot be used.
+    #[error("`{param}`: {message}")]
+    Field {
+        /// The field.
+        param: &'static str,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// Feedback has nowhere to go.
+    #[error("decisions are not logged: set `log` under `[decisions]` in the configuration")]
+    NoDecisionLog,
     /// A header cannot be read.
     #[error("`{name}`: {message}")]
     Header {
@@ -68,7 +79,8 @@ impl ApiError {
     /// The closed fault-domain label, in `code` and in metrics.
     pub fn label(&self) -> &'static str {
         match self {
-            Self::Request(_) => "caller_invalid_request",
+            Self::Request(_) | Self::Field { .. } => "caller_invalid_request",
+            Self::NoDecisionLog => "gateway_no_decision_log",
             Self::Header { .. } => "caller_invalid_header",
             Self::BodyTooLarge { .. } => "caller_body_too_large",
             Self::BodyTimeout(_) => "caller_body_timeout",
@@ -84,11 +96,15 @@ impl ApiError {
 
     fn status(&self) -> StatusCode {
         match self {
-            Self::Request(_) | Self::Header { .. } | Self::BodyCut => StatusCode::BAD_REQUEST,
+            Self::Request(_) | Self::Field { .. } | Self::Header { .. } | Self::BodyCut => {
+                StatusCode::BAD_REQUEST
+            }
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout(_) => StatusCode::REQUEST_TIMEOUT,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::NoSuchPath(_) | Self::NoSuchModel(_) => StatusCode::NOT_FOUND,
+            Self::NoSuchPath(_) | Self::NoSuchModel(_) | Self::NoDecisionLog => {
+                StatusCode::NOT_FOUND
+            }
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
             Self::Gateway(GatewayError::UnknownModel { .. }) => StatusCode::NOT_FOUND,
@@ -104,6 +120,7 @@ impl ApiError {
         match self {
             Self::Request(error) => error.param.as_deref(),
             Self::Header { name, .. } => Some(name),
+            Self::Field { param, .. } => Some(param),
             Self::Gateway(GatewayError::UnknownModel { .. }) | Self::NoSuchModel(_) => {
                 Some("model")
             }

@@ -5,6 +5,7 @@
 
 mod chat;
 pub mod error;
+mod feedback;
 mod headers;
 mod operations;
 
@@ -39,6 +40,7 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
     let surface = Router::new()
         .route("/chat/completions", post(chat::completions))
         .route("/decision", post(chat::decision))
+        .route("/feedback", post(feedback::feedback))
         .route("/models", get(operations::models))
         .route("/models/{*id}", get(operations::model));
     Router::new()

@@ -14,7 +14,7 @@ use axum::{
 use serde_json::{Value, json};
 
 use super::error::ApiError;
-use crate::{config::Config, gateway::Gateway};
+use crate::{config::Config, gateway::Gateway, telemetry::decisions::DecisionLog};
 
 /// Start of the process in Unix seconds: the `created` of models, which have no other date.
 static STARTED: LazyLock<u64> = LazyLock::new(|| {
@@ -80,7 +80,8 @@ pub async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
 
 /// Prometheus text.
 pub async fn metrics(State(gateway): State<Arc<Gateway>>) -> Response {
-    let text = gateway.metrics().render(gateway.queue_depth());
+    let lost = gateway.decision_log().map_or(0, DecisionLog::lost);
+    let text = gateway.metrics().render(gateway.queue_depth(), lost);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], text).into_response()
 }

@@ -7,9 +7,12 @@
 //! f  the facts of [`super::facts`]                        [18]
 //! ```
 //!
+//! A head may have a static stage besides: words and facts alone, which foretell the whole score in
+//! microseconds, so that a text far from every threshold need not go through the encoder.
+//!
 //! The calibration (Platt 1999: σ(a·z + c)) is folded into the weights when they are written, so
 //! nothing else happens here. One safetensors file holds it: `embedding`, `words`, `idf`, `facts`,
-//! `intercept`, all f32.
+//! `intercept`, and for the static stage `static_words`, `static_facts`, `static_intercept`, all f32.
 
 use std::collections::HashMap;
 
@@ -27,6 +30,19 @@ pub struct Head {
     pub words: Vec<f32>,
     /// `[buckets]`; zero for a bucket that training did not see often enough.
     pub idf: Vec<f32>,
+    /// `[18]`
+    pub facts: Vec<f32>,
+    /// Added last.
+    pub intercept: f32,
+    /// What foretells the score without the encoder.
+    pub static_stage: Option<StaticStage>,
+}
+
+/// Words and facts whose logit comes near that of the whole head. It shares the head's idf.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StaticStage {
+    /// `[buckets]`
+    pub words: Vec<f32>,
     /// `[18]`
     pub facts: Vec<f32>,
     /// Added last.
@@ -75,26 +91,43 @@ impl Head {
                 found: format!("it has {}", words.len()),
             });
         }
-        let intercept = floats(&tensors, "intercept", Some(1))?;
+        let one = |values: Vec<f32>| values.first().copied().unwrap_or_default();
+        let static_stage = match tensors.tensor("static_words") {
+            Err(_) => None,
+            Ok(_) => Some(StaticStage {
+                words: floats(&tensors, "static_words", Some(words.len()))?,
+                facts: floats(&tensors, "static_facts", Some(FACTS))?,
+                intercept: one(floats(&tensors, "static_intercept", Some(1))?),
+            }),
+        };
         Ok(Self {
             embedding: floats(&tensors, "embedding", Some(hidden))?,
             idf: floats(&tensors, "idf", Some(words.len()))?,
             words,
             facts: floats(&tensors, "facts", Some(FACTS))?,
-            intercept: intercept.first().copied().unwrap_or_default(),
+            intercept: one(floats(&tensors, "intercept", Some(1))?),
+            static_stage,
         })
     }
 
     /// The file's bytes. `notes` go into its metadata: data, seed, figures.
     pub fn to_bytes(&self, notes: HashMap<String, String>) -> Result<Vec<u8>, HeadError> {
         let intercept = [self.intercept];
-        let parts: [(&str, &[f32]); 5] = [
+        let mut parts: Vec<(&str, &[f32])> = vec![
             ("embedding", &self.embedding),
             ("words", &self.words),
             ("idf", &self.idf),
             ("facts", &self.facts),
             ("intercept", &intercept),
         ];
+        let static_intercept = self.static_stage.as_ref().map(|stage| [stage.intercept]);
+        if let (Some(stage), Some(intercept)) = (&self.static_stage, &static_intercept) {
+            parts.extend([
+                ("static_words", stage.words.as_slice()),
+                ("static_facts", &stage.facts),
+                ("static_intercept", intercept),
+            ]);
+        }
         let bytes: Vec<(&str, usize, Vec<u8>)> = parts
             .into_iter()
             .map(|(name, values)| {
@@ -118,6 +151,14 @@ impl Head {
         Probability::clamped(sigmoid(self.logit(&parts)))
     }
 
+    /// The static stage's estimate of [`Self::score`]; `None` without such a stage.
+    pub fn static_score(&self, features: &TextFeatures) -> Option<Probability> {
+        let stage = self.static_stage.as_ref()?;
+        let words = words_part(&features.word_hashes, &stage.words, &self.idf);
+        let logit = words + dot(&stage.facts, &features.facts) + stage.intercept;
+        Some(Probability::clamped(sigmoid(logit)))
+    }
+
     /// The sum of the parts and the intercept.
     pub fn logit(&self, parts: &Parts) -> f32 {
         parts.embedding + parts.words + parts.facts + self.intercept
@@ -127,22 +168,21 @@ impl Head {
     pub fn parts(&self, features: &TextFeatures, embedding: &[f32]) -> Parts {
         Parts {
             embedding: dot(&self.embedding, embedding),
-            words: self.words_part(&features.word_hashes),
+            words: words_part(&features.word_hashes, &self.words, &self.idf),
             facts: dot(&self.facts, &features.facts),
         }
     }
+}
 
-    /// `w_w · t`
-    fn words_part(&self, hashes: &[(u64, u32)]) -> f32 {
-        let (mut dot, mut squares) = (0.0f32, 0.0f32);
-        for (bucket, count) in buckets(hashes, self.words.len()) {
-            let idf = self.idf.get(bucket).copied().unwrap_or_default();
-            let value = (1.0 + (count as f32).ln()) * idf;
-            dot += value * self.words.get(bucket).copied().unwrap_or_default();
-            squares += value * value;
-        }
-        if squares > 0.0 { dot / squares.sqrt() } else { 0.0 }
+/// `w_w · t`
+fn words_part(hashes: &[(u64, u32)], words: &[f32], idf: &[f32]) -> f32 {
+    let (mut dot, mut squares) = (0.0f32, 0.0f32);
+    for (bucket, count) in buckets(hashes, words.len()) {
+        let value = (1.0 + (count as f32).ln()) * idf.get(bucket).copied().unwrap_or_default();
+        dot += value * words.get(bucket).copied().unwrap_or_default();
+        squares += value * value;
     }
+    if squares > 0.0 { dot / squares.sqrt() } else { 0.0 }
 }
 
 /// `(bucket, count)` of each hash, ascending; hashes that share a bucket are counted together.
@@ -203,6 +243,11 @@ mod tests {
             idf: vec![1.0; 16],
             facts: vec![0.5; FACTS],
             intercept: -0.25,
+            static_stage: Some(StaticStage {
+                words: vec![0.25; 16],
+                facts: vec![-0.5; FACTS],
+                intercept: 0.75,
+            }),
         }
     }
 
@@ -211,6 +256,9 @@ mod tests {
         let notes = HashMap::from([("seed".to_owned(), "1".to_owned())]);
         let bytes = head().to_bytes(notes).unwrap();
         assert_eq!(Head::from_bytes(&bytes, 2).unwrap(), head());
+        let whole = Head { static_stage: None, ..head() };
+        let bytes_without = whole.to_bytes(HashMap::new()).unwrap();
+        assert_eq!(Head::from_bytes(&bytes_without, 2).unwrap(), whole);
         let message = Head::from_bytes(&bytes, 3).unwrap_err().to_string();
         assert!(message.contains("`embedding` must be f32 of shape [3]"), "{message}");
     }
@@ -221,9 +269,15 @@ mod tests {
         let hashes = [(2u64, 1u32), (5, 3)];
         let second = 1.0 + 3f32.ln();
         let expected = (0.2 + 0.5 * second) / (1.0 + second * second).sqrt();
-        assert!((head().words_part(&hashes) - expected).abs() < 1e-6);
+        let head = head();
+        assert!((words_part(&hashes, &head.words, &head.idf) - expected).abs() < 1e-6);
+        // The static stage on the same words and facts of 1: 0.25 · (1 + second) / norm − 9 + 0.75.
+        let features = TextFeatures { facts: [1.0; FACTS], word_hashes: hashes.to_vec() };
+        let logit = 0.25 * (1.0 + second) / (1.0 + second * second).sqrt() - 8.25;
+        let found = head.static_score(&features).unwrap().get();
+        assert!((found - sigmoid(logit)).abs() < 1e-7);
         let parts = Parts { embedding: 1.0, words: 0.5, facts: 0.25 };
-        assert_eq!(head().logit(&parts), 1.5);
+        assert_eq!(head.logit(&parts), 1.5);
         assert!((sigmoid(0.0) - 0.5).abs() < 1e-7);
     }
 

@@ -245,8 +245,30 @@ pub struct Scored {
     pub score: Probability,
     /// Tokens that went through the encoder, special tokens included.
     pub tokens: usize,
-    /// Whether the score was remembered from an earlier request with the same text.
-    pub remembered: bool,
+    /// What gave the score.
+    pub stage: Stage,
+}
+
+/// What gave a score.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// The whole head, encoder included.
+    Encoder,
+    /// Words and facts alone, because the score is far from every threshold.
+    Static,
+    /// An earlier request with the same text.
+    Memory,
+}
+
+impl Stage {
+    /// The label in metrics, logs and records.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Encoder => "encoder",
+            Self::Static => "static",
+            Self::Memory => "memory",
+        }
+    }
 }
 
 impl Model {
@@ -288,6 +310,11 @@ impl Model {
         self.encoder.name()
     }
 
+    /// The head in force, to keep.
+    pub fn shared_head(&self) -> std::sync::Arc<Head> {
+        std::sync::Arc::clone(&self.head)
+    }
+
     /// Tokens of a text that are scored at most, special ones included.
     pub fn max_tokens(&self) -> usize {
         self.tokenizer.max_tokens()
@@ -326,7 +353,7 @@ impl Model {
             .map(|((text, tokens), embedding)| Scored {
                 score: self.head.score(text, embedding),
                 tokens: tokens.len(),
-                remembered: false,
+                stage: Stage::Encoder,
             })
             .collect();
         Ok(scored)

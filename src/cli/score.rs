@@ -29,6 +29,7 @@ use crate::{
     gateway::needs,
     policy::{Needs, Override, Policy, Reason},
     protocol::chat::ChatRequest,
+    units::Probability,
 };
 
 #[derive(Args)]
@@ -88,12 +89,14 @@ pub fn score(args: ScoreArgs) -> anyhow::Result<ExitCode> {
     let settings = QueueSettings { capacity: 2 * IN_FLIGHT, ..config.classifier.queue.clone() };
     let queue = ScoringQueue::start(&model, settings)?;
 
+    let thresholds = policy.thresholds(Override::default());
+
     let (input, progress) = open(&args)?;
     let (sender, receiver) = sync_channel(IN_FLIGHT);
     let mut printer = Printer { config: &config, policy, failed: false };
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     std::thread::scope(|scope| {
-        scope.spawn(|| read_lines(input, &queue, sender, &progress));
+        scope.spawn(|| read_lines(input, &queue, &thresholds, sender, &progress));
         let printed = printer.print_all(&receiver, &mut out);
         // Ends the reader, which may still be waiting to hand over a line.
         drop(receiver);
@@ -131,6 +134,7 @@ fn open(args: &ScoreArgs) -> anyhow::Result<(Box<dyn BufRead + Send>, ProgressBa
 fn read_lines(
     mut input: Box<dyn BufRead + Send>,
     queue: &ScoringQueue,
+    thresholds: &[Probability],
     sender: SyncSender<Item>,
     progress: &ProgressBar,
 ) {
@@ -145,7 +149,7 @@ fn read_lines(
                 if buffer.trim_ascii().is_empty() {
                     continue;
                 }
-                read_line(line, &buffer, queue)
+                read_line(line, &buffer, queue, thresholds)
             }
             Err(error) => {
                 let error = format!("the input cannot be read on: {error}");
@@ -161,7 +165,7 @@ fn read_lines(
 }
 
 /// One line: its id, what it needs, and its place in the queue.
-fn read_line(line: usize, bytes: &[u8], queue: &ScoringQueue) -> Item {
+fn read_line(line: usize, bytes: &[u8], queue: &ScoringQueue, thresholds: &[Probability]) -> Item {
     let mut fields: Map<String, Value> = match serde_json::from_slice(bytes) {
         Ok(fields) => fields,
         Err(error) => {
@@ -190,8 +194,17 @@ fn read_line(line: usize, bytes: &[u8], queue: &ScoringQueue) -> Item {
         Err(error) => return Item::Bad { id, line, error: error.to_string() },
     };
     let text = text_to_weigh(&request.messages).into_owned();
-    // The channel bounds what is in flight below the queue's capacity, so it is never full.
-    match queue.submit(text, None) {
+    let reply = match queue.at_once(&text, thresholds) {
+        Some(scored) => {
+            let (sender, reply) = oneshot::channel();
+            // The receiver is right here.
+            let _ = sender.send(Ok(scored));
+            Ok(reply)
+        }
+        // The channel bounds what is in flight below the queue's capacity, so it is never full.
+        None => queue.submit(text, None),
+    };
+    match reply {
         Ok(reply) => Item::Scoring { id, needs: needs(&request), reply },
         Err(error) => Item::Bad { id, line, error: error.to_string() },
     }
@@ -233,13 +246,14 @@ impl Printer<'_> {
             }
         };
         let scored = match reply.blocking_recv() {
-            Ok(Ok(scored)) => Ok(scored.score),
+            Ok(Ok(scored)) => Ok(scored),
             Ok(Err(_)) | Err(_) => {
                 self.failed = true;
                 Err(Reason::ClassifierUnavailable)
             }
         };
-        let decision = self.policy.decide(&self.config.models, &needs, scored, Override::default());
+        let score = scored.map(|scored| scored.score);
+        let decision = self.policy.decide(&self.config.models, &needs, score, Override::default());
         let model = decision.route.first().and_then(|c| self.config.models.get(c.model));
         json!({
             "id": id,
@@ -248,6 +262,7 @@ impl Printer<'_> {
             "policy": self.policy.name(),
             "model": model.map(|card| &card.name),
             "reason": decision.reason.label(),
+            "stage": scored.ok().map(|scored| scored.stage.label()),
         })
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     config::{Config, environment},
     gateway::{Gateway, Stop},
     mock::ScriptedUpstream,
-    telemetry::{Metrics, start_log},
+    telemetry::{Metrics, decisions::DecisionLog, start_log},
     upstream::Upstreams,
 };
 
@@ -69,7 +69,8 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let upstreams = Upstreams::new(config.providers.clone())?;
     let (cancel, stop) = Stop::new();
     let metrics = Arc::new(Metrics::default());
-    let gateway = Arc::new(Gateway::new(config, upstreams, metrics, stop));
+    let log = DecisionLog::open(&config.decisions).context("[decisions] log cannot be opened")?;
+    let gateway = Arc::new(Gateway::new(config, upstreams, metrics, stop).with_decision_log(log));
 
     // The listener answers /health and /ready while the model loads beside it.
     let loading = {

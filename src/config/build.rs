@@ -13,6 +13,7 @@ use super::{
 use crate::{
     classify::{encoder::KernelChoice, model::Device, queue::QueueSettings},
     policy::{Ability, ModelCard, Policy, Tier},
+    telemetry::decisions::DecisionLogSettings,
     units::{Price, Probability},
     upstream::Provider,
 };
@@ -43,6 +44,7 @@ pub fn build(text: &str, environment: Environment<'_>) -> (Config, Vec<Problem>)
     let mut config = Config {
         server: root.section("server").map(server).unwrap_or_default(),
         classifier: root.section("classifier").map(classifier).unwrap_or_default(),
+        decisions: root.section("decisions").map(decisions).unwrap_or_default(),
         providers: Vec::new(),
         models: Arc::default(),
         policies: Vec::new(),
@@ -140,6 +142,9 @@ fn classifier(section: Section<'_>) -> ClassifierConfig {
     if let Some(capacity) = section.integer("queue_capacity", 1..=1_000_000) {
         queue.capacity = capacity as usize;
     }
+    if let Some(margin) = section.number("static_margin", 0.0..=1.0) {
+        queue.static_margin = (margin.value < 1.0).then_some(margin.value as f32);
+    }
     if let Some(entries) = section.integer("cache_entries", 0..=10_000_000) {
         queue.cache_entries = entries as usize;
     }
@@ -148,6 +153,15 @@ fn classifier(section: Section<'_>) -> ClassifierConfig {
     }
     section.finish();
     classifier
+}
+
+fn decisions(section: Section<'_>) -> DecisionLogSettings {
+    let settings = DecisionLogSettings {
+        log: section.str("log").map(|path| path.value.into()),
+        prompts: section.bool("prompts").unwrap_or(false),
+    };
+    section.finish();
+    settings
 }
 
 fn provider(

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     policy::{ModelCard, Policy, Tier},
+    telemetry::decisions::DecisionLogSettings,
     units::{Price, Probability},
 };
 
@@ -152,6 +153,7 @@ impl Default for Builder {
         let config = Config {
             server: ServerConfig::default(),
             classifier: ClassifierConfig::default(),
+            decisions: DecisionLogSettings::default(),
             providers: Vec::new(),
             models: Arc::default(),
             policies: Vec::new(),

@@ -25,6 +25,7 @@ pub use reader::Problem;
 use crate::{
     classify::{model::LoadOptions, queue::QueueSettings},
     policy::{ModelCard, Policy},
+    telemetry::decisions::DecisionLogSettings,
     upstream::Provider,
 };
 
@@ -35,6 +36,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// The classifier inside the process.
     pub classifier: ClassifierConfig,
+    /// Where decisions are logged.
+    pub decisions: DecisionLogSettings,
     /// Who serves models.
     pub providers: Vec<Provider>,
     /// The catalogue; policies point into it by index.

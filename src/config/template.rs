@@ -15,11 +15,17 @@ listen = "127.0.0.1:8080"
 # device = "auto"                      # "auto", "cpu" or "cuda:N"
 # kernel = "auto"                      # or forced: avx512-vnni, avx512-bw, avx2, neon, f32, portable, candle
 # max_tokens = 128                     # longer texts keep their head and tail
+# static_margin = 0.07                 # this far from every threshold, words and facts decide
+                                       # without the encoder; 1 asks the encoder each time
 # workers = 2                          # scoring threads; default: one a core, two for a GPU
 # batch_tokens = 128                   # tokens a thread takes at once; default on a GPU: 16384
 # queue_capacity = 256                 # when it is full, the default tier serves
 # cache_entries = 10000                # scores remembered by text; 0 turns it off
 # deadline_ms = 250                    # when it passes, the default tier serves
+
+[decisions]
+# log = "decisions.jsonl"              # one line a decision, for `weighbridge replay` and `tune`
+# prompts = false                      # true keeps the text that was weighed, for `eval`
 
 # Providers serve models. openai, anthropic, gemini, groq, mistral and deepseek need no base_url
 # and read the usual environment variable; any OpenAI-compatible server needs its address.

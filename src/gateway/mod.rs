@@ -20,13 +20,13 @@ pub use settle::{Plan, Settlement, Stop, milliseconds};
 use crate::{
     classify::{
         extract::text_to_weigh,
-        model::Scored,
+        model::{Scored, Stage},
         queue::{NoScore, ScoringQueue},
     },
     config::Config,
     policy::{Ability, Candidate, Decision, ModelCard, Needs, Override, Reason},
     protocol::chat::{ChatRequest, Part},
-    telemetry::Metrics,
+    telemetry::{Metrics, decisions::DecisionLog},
     units::Probability,
     upstream::{UpstreamError, Upstreams},
 };
@@ -38,6 +38,7 @@ pub struct Gateway {
     metrics: Arc<Metrics>,
     /// Empty until the model is loaded.
     scoring: OnceLock<ScoringQueue>,
+    decisions: Option<Arc<DecisionLog>>,
     stop: Stop,
 }
 
@@ -96,6 +97,8 @@ pub struct Routed {
     pub models: Arc<[ModelCard]>,
     /// What the request needs.
     pub needs: Needs,
+    /// What gave the score; `None` without one.
+    pub stage: Option<Stage>,
     /// Tokens that were scored; `None` without a score.
     pub scored_tokens: Option<usize>,
     /// From queueing the text to the score or its absence; zero when nothing was scored.
@@ -188,7 +191,17 @@ impl Gateway {
     /// A gateway without a classifier: until [`Self::scoring_ready`] is called, policies use
     /// their default tier.
     pub fn new(config: Config, upstreams: Upstreams, metrics: Arc<Metrics>, stop: Stop) -> Self {
-        Self { config, upstreams, metrics, scoring: OnceLock::new(), stop }
+        Self { config, upstreams, metrics, scoring: OnceLock::new(), decisions: None, stop }
+    }
+
+    /// The same, logging every decision where there is a log.
+    pub fn with_decision_log(self, log: Option<DecisionLog>) -> Self {
+        Self { decisions: log.map(Arc::new), ..self }
+    }
+
+    /// The decision log, where there is one.
+    pub fn decision_log(&self) -> Option<&DecisionLog> {
+        self.decisions.as_deref()
     }
 
     /// Hands over the scoring threads once the model is loaded. A second call is ignored.
@@ -224,8 +237,11 @@ impl Gateway {
         dial: Dial,
     ) -> Result<Reply, GatewayError> {
         let routed = self.route(request, dial).await?;
-        let mut settlement =
-            Settlement::new(Plan::new(&routed, request), info, Arc::clone(&self.metrics));
+        let keeps_prompts = self.decisions.as_ref().is_some_and(|log| log.keeps_prompts());
+        let prompt = keeps_prompts.then(|| text_to_weigh(&request.messages).into_owned());
+        let plan = Plan::new(&routed, request).with_prompt(prompt);
+        let (metrics, decisions) = (Arc::clone(&self.metrics), self.decisions.clone());
+        let mut settlement = Settlement::new(plan, info, metrics, decisions);
         if routed.decision.route.is_empty() {
             let error = GatewayError::NoEligibleModel(Box::new(routed));
             settlement.finish(error.label());
@@ -246,21 +262,17 @@ impl Gateway {
             Target::Model { models, index } => return Ok(named_model(models, index, needs)),
         };
         let started = Instant::now();
-        let scored = self.score(request).await;
+        let dial = Override { threshold };
+        let scored = self.score(request, &policy.thresholds(dial)).await;
         let scoring_time = started.elapsed();
         let outcome = match scored {
-            Ok(Scored { remembered: true, .. }) => "remembered",
-            Ok(_) => "scored",
+            Ok(scored) => scored.stage.label(),
             Err(reason) => reason.label(),
         };
         let score = scored.ok().map(|scored| scored.score.get());
         self.metrics.scoring_ended(policy.name(), outcome, score, scoring_time);
-        let decision = policy.decide(
-            &self.config.models,
-            &needs,
-            scored.map(|scored| scored.score),
-            Override { threshold },
-        );
+        let decision =
+            policy.decide(&self.config.models, &needs, scored.map(|scored| scored.score), dial);
         Ok(Routed {
             decision_id: format!("dec_{}", uuid::Uuid::now_v7().simple()),
             policy: Some(policy.name().to_owned()),
@@ -269,16 +281,21 @@ impl Gateway {
             decision,
             models: Arc::clone(&self.config.models),
             needs,
+            stage: scored.ok().map(|scored| scored.stage),
             scored_tokens: scored.ok().map(|scored| scored.tokens),
             scoring_time,
         })
     }
 
     /// The score, or the reason why there is none.
-    async fn score(&self, request: &ChatRequest) -> Result<Scored, Reason> {
+    async fn score(
+        &self,
+        request: &ChatRequest,
+        thresholds: &[Probability],
+    ) -> Result<Scored, Reason> {
         let queue = self.scoring.get().ok_or(Reason::ClassifierUnavailable)?;
         let text = text_to_weigh(&request.messages).into_owned();
-        queue.score(text).await.map_err(|error| match error {
+        queue.score(text, thresholds).await.map_err(|error| match error {
             NoScore::QueueFull => Reason::ClassifierQueueFull,
             NoScore::DeadlinePassed => Reason::ClassifierTimeout,
             NoScore::Failed => Reason::ClassifierUnavailable,
@@ -304,6 +321,7 @@ fn named_model(models: Arc<[ModelCard]>, index: usize, needs: Needs) -> Routed {
         },
         models,
         needs,
+        stage: None,
         scored_tokens: None,
         scoring_time: Duration::ZERO,
         served: Some(candidate),

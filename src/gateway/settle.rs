@@ -13,9 +13,13 @@ use tokio::sync::watch;
 
 use super::{RequestInfo, Routed};
 use crate::{
+    classify::model::Stage,
     policy::ModelCard,
     protocol::chat::ChatRequest,
-    telemetry::{InFlight, Metrics, RequestSample},
+    telemetry::{
+        InFlight, Metrics, RequestSample,
+        decisions::{self, Decided, DecisionLog, Line, LoggedNeeds},
+    },
     units::{NanoUsd, TokenCount},
 };
 
@@ -50,9 +54,16 @@ pub struct Plan {
     score: Option<f32>,
     threshold: Option<f32>,
     margin: Option<f32>,
+    stage: Option<&'static str>,
     scored_tokens: Option<usize>,
     scoring_time: Duration,
     prompt_tokens_estimate: u64,
+    output_tokens: Option<u32>,
+    abilities: Vec<&'static str>,
+    /// The first model of the route, whoever serves in the end.
+    decided_model: Option<String>,
+    /// The weighed text, when the decision log keeps it.
+    prompt: Option<String>,
     stream: bool,
 }
 
@@ -70,11 +81,23 @@ impl Plan {
             score: decision.score.ok().map(|score| score.get()),
             threshold: decision.threshold.map(|threshold| threshold.get()),
             margin: decision.margin,
+            stage: routed.stage.map(Stage::label),
             scored_tokens: routed.scored_tokens,
             scoring_time: routed.scoring_time,
             prompt_tokens_estimate: routed.needs.prompt_tokens,
+            output_tokens: routed.needs.output_tokens,
+            abilities: routed.needs.abilities.iter().map(|ability| ability.name()).collect(),
+            decided_model: routed.model().map(|card| card.name.clone()),
+            prompt: None,
             stream: request.stream,
         }
+    }
+}
+
+impl Plan {
+    /// The same with the text that was weighed.
+    pub fn with_prompt(self, prompt: Option<String>) -> Self {
+        Self { prompt, ..self }
     }
 }
 
@@ -84,6 +107,7 @@ pub struct Settlement {
     plan: Plan,
     info: RequestInfo,
     metrics: Arc<Metrics>,
+    decisions: Option<Arc<DecisionLog>>,
     attempts: usize,
     card: Option<ModelCard>,
     usage: Option<TokenCount>,
@@ -102,12 +126,18 @@ const NONE: &str = "none";
 
 impl Settlement {
     /// Opens the account.
-    pub fn new(plan: Plan, info: RequestInfo, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        plan: Plan,
+        info: RequestInfo,
+        metrics: Arc<Metrics>,
+        decisions: Option<Arc<DecisionLog>>,
+    ) -> Self {
         let in_flight = metrics.in_flight();
         Self {
             plan,
             info,
             metrics,
+            decisions,
             attempts: 0,
             card: None,
             usage: None,
@@ -188,6 +218,7 @@ impl Settlement {
             score = plan.score,
             threshold = plan.threshold,
             margin = plan.margin,
+            stage = plan.stage,
             scored_tokens = plan.scored_tokens,
             scoring_ms = milliseconds(plan.scoring_time),
             prompt_tokens_estimate = plan.prompt_tokens_estimate,
@@ -204,6 +235,37 @@ impl Settlement {
             duration_ms = milliseconds(duration),
             "request"
         );
+        if let Some(log) = &self.decisions {
+            log.append(Line::Decision(Box::new(self.decided(outcome, duration))));
+        }
+    }
+
+    fn decided(&self, outcome: &str, duration: Duration) -> Decided {
+        let plan = &self.plan;
+        Decided {
+            id: plan.decision_id.clone(),
+            time: decisions::now(),
+            request_id: self.info.request_id.clone(),
+            policy: plan.policy.clone(),
+            score: plan.score,
+            stage: plan.stage.map(str::to_owned),
+            threshold: plan.threshold,
+            tier: plan.tier.clone(),
+            model: plan.decided_model.clone(),
+            served_model: plan.model.clone(),
+            reason: plan.reason.to_owned(),
+            needs: LoggedNeeds {
+                prompt_tokens: plan.prompt_tokens_estimate,
+                output_tokens: plan.output_tokens,
+                abilities: plan.abilities.iter().map(|ability| (*ability).to_owned()).collect(),
+            },
+            prompt_tokens: self.usage.map(|usage| usage.prompt_tokens),
+            completion_tokens: self.usage.map(|usage| usage.completion_tokens),
+            cost_usd: self.cost().map(|cost| cost.to_string()),
+            outcome: outcome.to_owned(),
+            duration_ms: milliseconds(duration),
+            prompt: plan.prompt.clone(),
+        }
     }
 
     /// The model's name as a metric label. A model that callers name freely would make a label of

@@ -130,7 +130,7 @@ impl Policy {
     }
 
     /// The thresholds in force for one request: one fewer than there are tiers, never falling.
-    fn thresholds(&self, dial: Override) -> Vec<Probability> {
+    pub fn thresholds(&self, dial: Override) -> Vec<Probability> {
         let mut thresholds: Vec<_> = self.tiers.iter().filter_map(|tier| tier.below).collect();
         if let (Some(threshold), Some(first)) = (dial.threshold, thresholds.first_mut()) {
             *first = threshold;

@@ -3,6 +3,8 @@
 //! Prometheus conventions: prefix `weighbridge_`, base units, `_total` for counters. Labels hold
 //! configured names and closed sets only: never a prompt, a session or a key.
 
+pub mod decisions;
+
 use std::{fmt::Write as _, time::Duration};
 
 use prometheus_client::{
@@ -92,6 +94,7 @@ pub struct Metrics {
     scoring_seconds: Histogram,
     queue_depth: Gauge,
     in_flight: Gauge,
+    lost_decisions: Gauge,
 }
 
 impl Default for Metrics {
@@ -113,6 +116,7 @@ impl Default for Metrics {
             scoring_seconds: Histogram::new(SCORING_SECONDS),
             queue_depth: Gauge::default(),
             in_flight: Gauge::default(),
+            lost_decisions: Gauge::default(),
             registry: Registry::default(),
         };
         let r = &mut registry;
@@ -139,6 +143,11 @@ impl Default for Metrics {
         );
         r.register("scoring_queue_depth", "Texts waiting for a score", metrics.queue_depth.clone());
         r.register("requests_in_flight", "Requests being answered", metrics.in_flight.clone());
+        r.register(
+            "decision_log_lost_lines",
+            "Lines of the decision log that could not be written",
+            metrics.lost_decisions.clone(),
+        );
         Self { registry, ..metrics }
     }
 }
@@ -186,7 +195,7 @@ impl Metrics {
         self.attempts.get_or_create(&labels).inc();
     }
 
-    /// The classifier answered: `scored`, `remembered`, or the reason why not.
+    /// The classifier answered: `encoder`, `static`, `memory`, or the reason why not.
     pub fn scoring_ended(
         &self,
         policy: &str,
@@ -209,7 +218,8 @@ impl Metrics {
     }
 
     /// The text that `/metrics` answers with (OpenMetrics 1.0).
-    pub fn render(&self, queue_depth: usize) -> String {
+    pub fn render(&self, queue_depth: usize, lost_decisions: u64) -> String {
+        self.lost_decisions.set(i64::try_from(lost_decisions).unwrap_or(i64::MAX));
         self.queue_depth.set(i64::try_from(queue_depth).unwrap_or(i64::MAX));
         let mut text = String::new();
         if encode(&mut text, &self.registry).is_err() {

@@ -18,6 +18,7 @@ use super::{
     report::Report,
     ridge::{Block, Columns, Limits, Ridge},
     rows::Data,
+    static_stage,
 };
 
 /// Folds of the authored prompts.
@@ -31,6 +32,8 @@ const FACT_FLOOR: f64 = 1e-6;
 pub struct General {
     /// Not calibrated yet.
     pub linear: Linear,
+    /// Words and facts that come near it.
+    pub stage: Linear,
     /// Its calibration on held-out scores.
     pub platt: Platt,
     /// Held-out figures.
@@ -51,23 +54,29 @@ pub fn train(
     let fit = Fit { data, features, recipe, difficulty: &difficulty };
     let folds = folds(data, seed)?;
     let mut held_out = Array1::zeros(data.rows.len());
+    let mut staged = held_out.clone();
     for fold in &folds {
-        let predicted = fit.without(fold)?.1;
-        fold.iter().for_each(|row| held_out[*row] = predicted[*row]);
+        let (linear, stage) = fit.without(fold)?;
+        let (whole, foretold) = (linear.predict(features), stage.predict(features));
+        for row in fold {
+            held_out[*row] = whole[*row];
+            staged[*row] = foretold[*row];
+        }
     }
     let platt = calibrate(data, &held_out, &difficulty);
-    let (linear, _) = fit.without(&[])?;
+    let (linear, stage) = fit.without(&[])?;
     let judge = Judge {
         data,
         recipe,
         difficulty: difficulty.to_vec(),
         held_out: held_out.to_vec(),
+        staged: staged.to_vec(),
         against,
         platt,
         seed,
     };
     let report = judge.report();
-    Ok(General { linear, platt, report, held_out: judge.held_out })
+    Ok(General { linear, stage, platt, report, held_out: judge.held_out })
 }
 
 /// What every fold is fitted to.
@@ -79,8 +88,8 @@ struct Fit<'a> {
 }
 
 impl Fit<'_> {
-    /// A fit that sees nothing of the rows in `held_out`, and its predictions for all rows.
-    fn without(&self, held_out: &[usize]) -> anyhow::Result<(Linear, Array1<f64>)> {
+    /// A fit that sees nothing of the rows in `held_out`, and its static stage.
+    fn without(&self, held_out: &[usize]) -> anyhow::Result<(Linear, Linear)> {
         let mut learned = vec![true; self.features.len()];
         for row in held_out {
             if let Some(learned) = learned.get_mut(*row) {
@@ -105,9 +114,9 @@ impl Fit<'_> {
             Block { columns: Columns::Dense(facts.view()), penalty: penalties.facts },
         ];
         let ridge = Ridge::fit(&blocks, self.difficulty, &weights, LIMITS);
-        let predicted = ridge.predict(&blocks);
         let linear = Linear::from_ridge(&ridge, idf, &standard).context("a block is missing")?;
-        Ok((linear, predicted))
+        let stage = static_stage::distil(self.features, &linear, &weights);
+        Ok((linear, stage))
     }
 }
 

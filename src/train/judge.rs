@@ -4,9 +4,11 @@
 //! calibration against the difficulty; authored prompts by whether easy and hard ones are told
 //! apart. Intervals are bootstraps over prompts; the mean over data sets weighs each the same.
 
+use std::collections::BTreeMap;
+
 use super::{
     labels::{AUTHORED, groups},
-    metrics::{Draws, Interval, apgr, auroc, brier, ece, spearman},
+    metrics::{Draws, Interval, apgr, apgr_of_decisions, auroc, brier, ece, spearman},
     platt::Platt,
     random::Random,
     recipe::Recipe,
@@ -16,6 +18,17 @@ use super::{
 
 /// Bootstrap draws of each figure.
 const DRAWS: usize = 300;
+/// Margins at which the static stage may decide alone, in probability.
+const MARGINS: [(&str, f64); 6] = [
+    ("margin 0.05", 0.05),
+    ("margin 0.07", 0.07),
+    ("margin 0.10", 0.10),
+    ("margin 0.15", 0.15),
+    ("margin 0.20", 0.20),
+    ("never alone", 1.0),
+];
+/// Where the shipped policy splits.
+const SPLIT: f64 = 0.42;
 /// A pair whose models are closer than this on a data set says nothing of routing there.
 const LEAST_GAP: f64 = 0.03;
 /// Authored prompts up to this difficulty are called easy.
@@ -39,6 +52,8 @@ pub struct Judge<'a> {
     pub difficulty: Vec<f64>,
     /// The raw score of each row by a fit that did not see it.
     pub held_out: Vec<f64>,
+    /// What the static stages of those fits said.
+    pub staged: Vec<f64>,
     /// Another run's held-out scores of the same rows, for a paired comparison.
     pub against: Option<Vec<f64>>,
     /// The calibration.
@@ -95,6 +110,7 @@ impl Judge<'_> {
         if let Some(rows) = groups.get(AUTHORED) {
             report.tables.push(self.authored(rows));
         }
+        report.tables.push(self.cascade(&groups));
         report.notes.extend(self.idle_anchors());
         report
     }
@@ -216,6 +232,57 @@ impl Judge<'_> {
         }
     }
 
+    /// How much of the work the static stage takes over, and what that costs.
+    fn cascade(&self, groups: &BTreeMap<&str, Vec<usize>>) -> Table {
+        let probabilities = |raw: &[f64]| -> Vec<f64> {
+            raw.iter().map(|raw| self.platt.probability(*raw)).collect()
+        };
+        let (whole, staged) = (probabilities(&self.held_out), probabilities(&self.staged));
+        let sets: Vec<(&Vec<usize>, Vec<Pair>)> = groups
+            .iter()
+            .filter(|(group, _)| **group != AUTHORED)
+            .map(|(group, rows)| (rows, self.pairs(group, rows)))
+            .filter(|(_, pairs)| !pairs.is_empty())
+            .collect();
+        let n = sets.iter().map(|(rows, _)| rows.len()).sum();
+        let mut lines = Vec::new();
+        for (name, margin) in MARGINS {
+            let cascade = Cascade { whole: &whole, staged: &staged, margin };
+            let lost = sets.iter().map(|(rows, pairs)| {
+                Draws::new(rows.len(), DRAWS, self.seed, |drawn| {
+                    mean(pairs.iter().filter_map(|pair| {
+                        Some(cascade.apgr(pair, drawn)? - pair.apgr(&whole, drawn)?)
+                    }))
+                })
+            });
+            let lost = Draws::mean(&lost.collect::<Vec<_>>());
+            let mut line = |on: &str, rows: &[usize], n, lost: Option<Interval>| {
+                let share = |measure: fn(&Cascade<'_>, usize) -> bool| {
+                    Draws::new(rows.len(), DRAWS, self.seed, |drawn| {
+                        let hits = drawn.iter().filter_map(|at| rows.get(*at));
+                        mean(hits.map(|row| f64::from(u8::from(measure(&cascade, *row)))))
+                    })
+                    .interval()
+                };
+                let figures = vec![
+                    ("decided alone at 0.42", share(|cascade, row| cascade.alone(row, SPLIT))),
+                    ("decisions changed", share(|cascade, row| cascade.changes(row, SPLIT))),
+                    ("APGR lost", lost),
+                ];
+                lines.push(Line { on: on.to_owned(), n, score: name, figures });
+            };
+            let rows: Vec<usize> = sets.iter().flat_map(|(rows, _)| rows.iter().copied()).collect();
+            line("data sets", &rows, n, lost.interval());
+            if let Some(rows) = groups.get(AUTHORED) {
+                line(AUTHORED, rows, rows.len(), None);
+            }
+        }
+        Table {
+            title: "The static stage: it decides alone where its score is at least the margin away from the threshold".to_owned(),
+            lines,
+        }
+    }
+
     fn idle_anchors(&self) -> Vec<String> {
         let matches = |anchor: &str, row: &Row| {
             let (set, category) = anchor.split_once('|').unwrap_or((anchor, &row.category));
@@ -224,6 +291,41 @@ impl Judge<'_> {
         let idle = |anchor: &&String| !self.data.rows.iter().any(|row| matches(anchor, row));
         let note = |anchor: &String| format!("The anchor for {anchor} matches no row.");
         self.recipe.anchors.keys().filter(idle).map(note).collect()
+    }
+}
+
+/// Decisions of which the static stage takes those that are clear to it.
+struct Cascade<'a> {
+    /// Probabilities of all rows by the whole head, and by the static stage.
+    whole: &'a [f64],
+    staged: &'a [f64],
+    margin: f64,
+}
+
+impl Cascade<'_> {
+    fn alone(&self, row: usize, threshold: f64) -> bool {
+        self.staged.get(row).is_some_and(|staged| (staged - threshold).abs() >= self.margin)
+    }
+
+    fn is_strong(&self, row: usize, threshold: f64) -> bool {
+        let by = if self.alone(row, threshold) { self.staged } else { self.whole };
+        by.get(row).is_some_and(|score| *score >= threshold)
+    }
+
+    fn changes(&self, row: usize, threshold: f64) -> bool {
+        let whole = self.whole.get(row).is_some_and(|score| *score >= threshold);
+        self.is_strong(row, threshold) != whole
+    }
+
+    /// APGR at the thresholds that the whole head's APGR has.
+    fn apgr(&self, pair: &Pair, drawn: &[usize]) -> Option<f64> {
+        let rows: Vec<(usize, f64)> = pair.answered(drawn).collect();
+        let whole: Vec<f64> =
+            rows.iter().filter_map(|(row, _)| self.whole.get(*row).copied()).collect();
+        let gains: Vec<f64> = rows.iter().map(|(_, gain)| *gain).collect();
+        apgr_of_decisions(&whole, &gains, |at, threshold| {
+            rows.get(at).is_some_and(|(row, _)| self.is_strong(*row, threshold))
+        })
     }
 }
 
@@ -270,14 +372,19 @@ struct Pair {
 }
 
 impl Pair {
-    /// `(score, gain)` of the drawn rows that both models answered.
+    /// `(row, gain)` of the drawn rows that both models answered.
+    fn answered<'a>(&'a self, drawn: &'a [usize]) -> impl Iterator<Item = (usize, f64)> + 'a {
+        let rows = drawn.iter().filter_map(|at| self.rows.get(*at));
+        rows.filter_map(|(row, gain)| Some((*row, (*gain)?)))
+    }
+
+    /// `(score, gain)` of those rows.
     fn drawn<'a>(
         &'a self,
         scores: &'a [f64],
         drawn: &'a [usize],
     ) -> impl Iterator<Item = (f64, f64)> + 'a {
-        let rows = drawn.iter().filter_map(|at| self.rows.get(*at));
-        rows.filter_map(|(row, gain)| Some((*scores.get(*row)?, (*gain)?)))
+        self.answered(drawn).filter_map(|(row, gain)| Some((*scores.get(row)?, gain)))
     }
 
     fn apgr(&self, scores: &[f64], drawn: &[usize]) -> Option<f64> {

@@ -7,7 +7,7 @@ use super::{
     platt::Platt,
     ridge::Ridge,
 };
-use crate::classify::head::Head;
+use crate::classify::head::{Head, StaticStage};
 
 /// `raw = w_e · e + w_w · t + w_f · f + b`, in the notation of [`crate::classify::head`].
 #[derive(Debug, Clone)]
@@ -80,6 +80,13 @@ impl Linear {
         self
     }
 
+    /// [`Self::calibrated`], with a model without embedding as its static stage.
+    pub fn calibrated_with_stage(self, stage: Self, platt: &Platt) -> Head {
+        let Head { words, facts, intercept, .. } = stage.calibrated(platt);
+        let static_stage = Some(StaticStage { words, facts, intercept });
+        Head { static_stage, ..self.calibrated(platt) }
+    }
+
     /// The head that serves: the calibration is folded into the weights.
     pub fn calibrated(self, platt: &Platt) -> Head {
         let Self { embedding, words, idf, facts, intercept } = self.scaled(platt.slope);
@@ -90,6 +97,7 @@ impl Linear {
             idf: idf.into_iter().map(|idf| idf as f32).collect(),
             facts: narrow(facts),
             intercept: (intercept + platt.intercept) as f32,
+            static_stage: None,
         }
     }
 }

@@ -27,21 +27,56 @@ pub fn apgr(scores: &[f64], gains: &[f64]) -> Option<f64> {
         sum += gain;
         recovered.push(sum / total);
     }
+    let points = thresholds(&rows).into_iter().map(|threshold| {
+        let sent = rows.partition_point(|(score, _)| *score >= threshold);
+        (sent as f64 / rows.len() as f64, recovered.get(sent).copied().unwrap_or(1.0))
+    });
+    Some(area(points))
+}
+
+/// [`apgr`] of a router whose decision is no comparison of one score: at each of the thresholds
+/// that `scores` give, `is_strong(row, threshold)` says which rows go to the strong model.
+pub fn apgr_of_decisions(
+    scores: &[f64],
+    gains: &[f64],
+    is_strong: impl Fn(usize, f64) -> bool,
+) -> Option<f64> {
+    let total: f64 = gains.iter().sum();
+    if total <= 0.0 {
+        return None;
+    }
+    let mut rows: Vec<(f64, f64)> = scores.iter().copied().zip(gains.iter().copied()).collect();
+    rows.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
+    let mut points: Vec<(f64, f64)> = thresholds(&rows)
+        .into_iter()
+        .map(|threshold| {
+            let sent = gains.iter().enumerate().filter(|(row, _)| is_strong(*row, threshold));
+            let (count, sum) = sent.fold((0, 0.0), |(count, sum), (_, g)| (count + 1, sum + g));
+            (f64::from(count) / rows.len() as f64, sum / total)
+        })
+        .collect();
+    points.sort_by(|a, b| a.0.total_cmp(&b.0));
+    Some(area(points))
+}
+
+/// The deciles of rows that descend by score, falling, without the highest, which sends none.
+fn thresholds(rows: &[(f64, f64)]) -> Vec<f64> {
     let mut thresholds: Vec<f64> =
-        (0..=10).map(|decile| descending_quantile(&rows, f64::from(decile) / 10.0)).collect();
+        (0..=10).map(|decile| descending_quantile(rows, f64::from(decile) / 10.0)).collect();
     thresholds.dedup();
     thresholds.pop();
-    let sent = thresholds.iter().rev();
-    let sent = sent.map(|threshold| rows.partition_point(|(score, _)| score >= threshold));
+    thresholds.reverse();
+    thresholds
+}
+
+/// Area under points (share, recovered) that rise by share, from (0, 0) to (1, 1), by trapezoids.
+fn area(points: impl IntoIterator<Item = (f64, f64)>) -> f64 {
     let (mut area, mut before) = (0.0, (0.0, 0.0));
-    // Equal scores have no threshold but the one that sends none: then all go together.
-    for sent in sent.chain([rows.len()]) {
-        let share = sent as f64 / rows.len() as f64;
-        let point = (share, recovered.get(sent).copied().unwrap_or(1.0));
+    for point in points.into_iter().chain([(1.0, 1.0)]) {
         area += (point.0 - before.0) * (point.1 + before.1) / 2.0;
         before = point;
     }
-    Some(area)
+    area
 }
 
 /// The quantile with linear interpolation (numpy's default) of rows that descend by score.
@@ -291,6 +326,9 @@ mod tests {
             prop_assume!(gains.iter().sum::<f64>() > 0.1);
             let (a, b) = (apgr(&scores, &gains).unwrap(), apgr(&cubed, &gains).unwrap());
             prop_assert!((a - b).abs() < 1e-9);
+            let by_score = |row: usize, threshold| scores[row] >= threshold;
+            let decided = apgr_of_decisions(&scores, &gains, by_score).unwrap();
+            prop_assert!((a - decided).abs() < 1e-9, "the same decisions, the same area");
         }
     }
 }

@@ -30,6 +30,7 @@ pub mod recipe;
 pub mod report;
 pub mod ridge;
 pub mod rows;
+pub mod static_stage;
 
 use std::path::Path;
 
@@ -81,7 +82,7 @@ pub fn train_general(
     let features = features(&data, base, embedding, BUCKETS)?;
     let general = general::train(&data, &features, recipe, against, seed)?;
     Ok(Trained {
-        head: general.linear.calibrated(&general.platt),
+        head: general.linear.calibrated_with_stage(general.stage, &general.platt),
         report: general.report,
         method: "A general head: difficulty of prompts, from many models' answers and from authored prompts.".to_owned(),
         rows: data.rows.len(),

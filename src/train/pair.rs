@@ -482,6 +482,7 @@ mod tests {
             idf: vec![1.0; BUCKETS],
             facts: vec![0.0; FACTS],
             intercept: 0.3,
+            static_stage: None,
         }
     }
 

@@ -113,6 +113,7 @@ mod tests {
             env!("CARGO_MANIFEST_DIR"),
             "/models/weighbridge-minilm/recipe.toml"
         ));
-        assert_eq!(Recipe::parse(text).unwrap().max_tokens, 256);
+        let max_tokens = Recipe::parse(text).unwrap().max_tokens;
+        assert_eq!(max_tokens, crate::classify::model::DEFAULT_MAX_TOKENS, "served as trained");
     }
 }

@@ -82,7 +82,8 @@ fn throughput(model: &Model) {
 
 /// Requests come at their time whether or not earlier ones are done, for ten seconds.
 fn steady(model: &Model, rate: u32) {
-    let queue = ScoringQueue::start(model, QueueSettings::default()).expect("threads start");
+    let settings = QueueSettings { static_margin: None, ..QueueSettings::default() };
+    let queue = ScoringQueue::start(model, settings).expect("threads start");
     let queue = Arc::new(queue);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().build();
     let (mut waits, missed) = runtime.expect("a runtime").block_on(async {
@@ -93,7 +94,7 @@ fn steady(model: &Model, rate: u32) {
             tokio::time::sleep_until(at).await;
             let (queue, text) = (Arc::clone(&queue), text(64, number as usize));
             calls.push(tokio::spawn(async move {
-                queue.score(text).await.ok().map(|_| at.elapsed().as_secs_f64() * 1e3)
+                queue.score(text, &[]).await.ok().map(|_| at.elapsed().as_secs_f64() * 1e3)
             }));
         }
         let (mut waits, mut missed) = (Vec::new(), 0);

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use weighbridge::classify::queue::QueueSettings;
+
 use crate::house::{House, TWO_TIERS, header, json_of};
 
 const HARD: &str = "Prove that every finite group of order p^2 q has a normal Sylow subgroup, and \
@@ -199,4 +201,20 @@ async fn unknown_fields_and_the_callers_request_id_reach_the_provider() {
     assert_eq!(body["x_vendor"], json!({"deep": [1, null]}));
     assert_eq!(body["model"], "small-v1");
     assert!(request.header("x-request-id") == Some("caller-7"), "{:?}", request.headers);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clear_request_is_decided_without_the_encoder() {
+    let queue = QueueSettings { static_margin: Some(0.07), ..QueueSettings::default() };
+    let house = House::open_with_queue(TWO_TIERS, queue).await;
+    let stage = async |prompt: &str| {
+        let body = json!({"model": "auto", "messages": [{"role": "user", "content": prompt}]});
+        let response = house.post("/v1/decision", body.to_string()).send().await.unwrap();
+        let decision = json_of(response).await;
+        (decision["stage"].clone(), decision["scored_tokens"].clone(), decision["tier"].clone())
+    };
+    assert_eq!(stage("hi").await, (json!("static"), json!(0), json!("cheap")));
+    let (found, _, tier) = stage(HARD).await;
+    assert!(found == "static" || found == "encoder", "{found}");
+    assert_eq!(tier, "strong");
 }

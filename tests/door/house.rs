@@ -18,7 +18,7 @@ use weighbridge::{
     config,
     gateway::{Gateway, Stop},
     mock::ScriptedUpstream,
-    telemetry::Metrics,
+    telemetry::{Metrics, decisions::DecisionLog},
     upstream::Upstreams,
 };
 
@@ -82,11 +82,15 @@ impl House {
         Self::open_with_deadline(config, Duration::from_secs(30)).await
     }
 
-    /// Opens with a classifier that must score within `deadline`.
+    /// Opens with a classifier that must score within `deadline`, and always by its encoder.
     pub async fn open_with_deadline(config: &str, deadline: Duration) -> Self {
+        let settings = QueueSettings { deadline, static_margin: None, ..QueueSettings::default() };
+        Self::open_with_queue(config, settings).await
+    }
+
+    /// Opens with a classifier behind such a queue.
+    pub async fn open_with_queue(config: &str, settings: QueueSettings) -> Self {
         let house = Self::open_without_classifier(config).await;
-        let settings =
-            QueueSettings { workers: Some(2), capacity: 64, deadline, ..QueueSettings::default() };
         house.gateway.scoring_ready(ScoringQueue::start(model(), settings).unwrap());
         house
     }
@@ -106,7 +110,9 @@ impl House {
         };
         let (cancel, stop) = Stop::new();
         let upstreams = Upstreams::new(config.providers.clone()).unwrap();
-        let gateway = Arc::new(Gateway::new(config, upstreams, Arc::new(Metrics::default()), stop));
+        let log = DecisionLog::open(&config.decisions).unwrap();
+        let gateway = Gateway::new(config, upstreams, Arc::new(Metrics::default()), stop);
+        let gateway = Arc::new(gateway.with_decision_log(log));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel();
