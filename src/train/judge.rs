@@ -6,11 +6,13 @@
 
 use super::{
     labels::{AUTHORED, groups},
-    metrics::{Draws, Interval, apgr, auroc, brier, ece, spearman},
     platt::Platt,
-    random::Random,
     recipe::Recipe,
     report::{Line, Report, Table},
+};
+use crate::evaluate::{
+    metrics::{Draws, Interval, apgr, auroc, brier, ece, spearman},
+    random::Random,
     rows::{Data, Label, Row},
 };
 
