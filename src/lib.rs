@@ -13,6 +13,7 @@
 //! | rooms | [`telemetry`] | metric names, the log |
 //! | composition | [`config`] | TOML → checked configuration, or every problem with its position |
 //! | composition | [`gateway`] | one request from start to end |
+//! | composition | [`evaluate`] | labelled prompts → how well scores route them |
 //! | composition | [`train`] | labelled prompts → a head |
 //! | doors | [`api`] | the HTTP edge |
 //! | doors | [`mock`] | the scripted upstream, which stands in for a provider |
@@ -32,6 +33,7 @@ pub mod api;
 pub mod classify;
 pub mod cli;
 pub mod config;
+pub mod evaluate;
 pub mod gateway;
 pub mod mock;
 pub mod policy;

@@ -10,7 +10,8 @@ use crate::{
     classify::model::{
         DEFAULT_MAX_TOKENS, Device, HEAD_FILE, LoadOptions, Model, ModelFiles, sha256,
     },
-    train::{self, Trained, embed::Embedding, held_out, output, recipe::Recipe, rows::Data},
+    evaluate::{embed::Embedding, rows::Data},
+    train::{self, Trained, held_out, output, recipe::Recipe},
 };
 
 #[derive(Args)]

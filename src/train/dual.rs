@@ -108,9 +108,9 @@ mod tests {
     use ndarray::arr1;
 
     use super::*;
-    use crate::train::{
-        random::Random,
-        ridge::{Block, Columns, Limits, Ridge},
+    use crate::{
+        evaluate::random::Random,
+        train::ridge::{Block, Columns, Limits, Ridge},
     };
 
     fn matrix(rows: usize, columns: usize, seed: u64) -> Array2<f64> {

@@ -13,13 +13,12 @@ use super::{
     labels::{self, AUTHORED, difficulties, groups},
     linear::Linear,
     platt::Platt,
-    random::Random,
     recipe::Recipe,
     report::Report,
     ridge::{Block, Columns, Limits, Ridge},
-    rows::Data,
     static_stage,
 };
+use crate::evaluate::{random::Random, rows::Data};
 
 /// Folds of the authored prompts.
 const AUTHORED_FOLDS: usize = 4;
@@ -158,9 +157,9 @@ mod tests {
     use ndarray::Array2;
 
     use super::*;
-    use crate::train::{
-        recipe::Penalties,
-        rows::{Label, Row},
+    use crate::{
+        evaluate::rows::{Label, Row},
+        train::recipe::Penalties,
     };
 
     /// Two data sets and authored prompts; the first number of the embedding is the difficulty.

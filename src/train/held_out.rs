@@ -5,7 +5,7 @@ use std::{collections::HashMap, io::Write as _, path::Path};
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
-use super::rows::Data;
+use crate::evaluate::rows::{Data, Row};
 
 /// One line of the file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,7 +20,7 @@ pub struct HeldOut {
 
 /// The rows of `data` with their scores.
 pub fn of(data: &Data, scores: &[f64]) -> Vec<HeldOut> {
-    let line = |(row, score): (&super::rows::Row, &f64)| HeldOut {
+    let line = |(row, score): (&Row, &f64)| HeldOut {
         dataset: row.dataset.clone(),
         id: row.id.clone(),
         score: *score,
@@ -48,7 +48,7 @@ pub fn read(path: &Path, data: &Data) -> anyhow::Result<Vec<f64>> {
             serde_json::from_str(line).with_context(|| format!("{shown}:{}", at + 1))?;
         scores.insert((line.dataset, line.id), line.score);
     }
-    let score = |row: &super::rows::Row| match scores.get(&(row.dataset.clone(), row.id.clone())) {
+    let score = |row: &Row| match scores.get(&(row.dataset.clone(), row.id.clone())) {
         Some(score) => Ok(*score),
         None => bail!("{shown} has no score of {} in {}", row.id, row.dataset),
     };
@@ -58,7 +58,7 @@ pub fn read(path: &Path, data: &Data) -> anyhow::Result<Vec<f64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::rows::{Label, Row};
+    use crate::evaluate::rows::{Label, Row};
 
     #[test]
     fn scores_come_back_by_row_and_a_missing_one_is_named() {

@@ -8,11 +8,13 @@ use std::collections::BTreeMap;
 
 use super::{
     labels::{AUTHORED, groups},
-    metrics::{Draws, Interval, apgr, apgr_of_decisions, auroc, brier, ece, spearman},
     platt::Platt,
-    random::Random,
     recipe::Recipe,
     report::{Line, Report, Table},
+};
+use crate::evaluate::{
+    metrics::{Draws, Interval, apgr, apgr_of_decisions, auroc, brier, ece, spearman},
+    random::Random,
     rows::{Data, Label, Row},
 };
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use anyhow::bail;
 use ndarray::Array1;
 
-use super::rows::{Data, Label, Row};
+use crate::evaluate::rows::{Data, Label, Row};
 
 /// Position of the first mid-strength model among a data set's models by mean score.
 const MID_FROM: f64 = 0.4;

@@ -1,7 +1,7 @@
 //! Labelled prompts → a head.
 //!
 //! ```text
-//! rows → text as served → embedding, words, facts     [`rows`], [`embed`], [`features`]
+//! rows → text as served → embedding, words, facts     [`rows`], [`crate::evaluate::embed`], [`features`]
 //!      → labels and weights                           [`labels`]
 //!      → folds → fit → calibration on held-out scores [`general`] or [`pair`]
 //!      → head, report, model directory                [`report`], [`output`]
@@ -11,25 +11,21 @@
 //! serves traffic it has no labels of; [`train_pair`] learns one pair's gain from some hundred
 //! labels of one's own, starting from such a head. Both are deterministic: the same rows, seed and
 //! encoder give the same bytes. The arithmetic is in [`ridge`], [`dual`] and [`platt`], the
-//! figures in [`metrics`] and [`judge`].
+//! figures in [`crate::evaluate::metrics`] and [`judge`].
 
 pub mod dual;
-pub mod embed;
 pub mod features;
 pub mod general;
 pub mod held_out;
 pub mod judge;
 pub mod labels;
 pub mod linear;
-pub mod metrics;
 pub mod output;
 pub mod pair;
 pub mod platt;
-pub mod random;
 pub mod recipe;
 pub mod report;
 pub mod ridge;
-pub mod rows;
 pub mod static_stage;
 
 use std::path::Path;
@@ -37,15 +33,19 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use self::{
-    embed::Embedding,
     features::{BUCKETS, Features},
     held_out::HeldOut,
     labels::PairLabels,
     recipe::Recipe,
     report::Report,
-    rows::{Data, Source},
 };
-use crate::classify::{head::Head, model::Model};
+use crate::{
+    classify::{head::Head, model::Model},
+    evaluate::{
+        embed::Embedding,
+        rows::{self, Data, Source},
+    },
+};
 
 /// A head and how it came about.
 pub struct Trained {

@@ -8,8 +8,11 @@ use std::{
 use anyhow::{Context as _, bail};
 use serde_json::json;
 
-use super::{Trained, rows::Source};
-use crate::classify::model::{HEAD_FILE, ModelFiles, SUMS_FILE};
+use super::Trained;
+use crate::{
+    classify::model::{HEAD_FILE, ModelFiles, SUMS_FILE},
+    evaluate::rows::Source,
+};
 
 /// The card inside a model directory.
 const CARD_FILE: &str = "README.md";

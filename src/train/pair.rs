@@ -19,13 +19,17 @@ use super::{
     features::Features,
     labels::PairLabels,
     linear::Linear,
-    metrics::{Draws, apgr, auroc, brier, correlation, ece},
     platt::{Platt, smoothed},
-    random::Random,
     report::{Line, Report, Table},
     ridge::{Block, Columns, Limits, Ridge},
 };
-use crate::classify::head::Head;
+use crate::{
+    classify::head::Head,
+    evaluate::{
+        metrics::{Draws, apgr, auroc, brier, correlation, ece},
+        random::Random,
+    },
+};
 
 /// λ, for kernels of mean diagonal 1 (measured: see the model card).
 const PENALTIES: [f64; 7] = [0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0];

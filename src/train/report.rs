@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::metrics::Interval;
+use crate::evaluate::metrics::Interval;
 
 /// Held-out figures and what is to be said of them.
 #[derive(Debug, Clone, Default, Serialize)]

@@ -29,8 +29,8 @@ use weighbridge::classify::{
 };
 use weighbridge::{
     classify::extract::text_to_weigh,
+    evaluate::rows::Data,
     protocol::chat::{Content, Message},
-    train::rows::Data,
 };
 
 const LENGTHS: [usize; 5] = [16, 32, 64, 128, 256];

@@ -6,7 +6,10 @@ use std::{
     process::{Command, Output},
 };
 
-use weighbridge::train::{labels::difficulties, recipe::Recipe, rows::Data};
+use weighbridge::{
+    evaluate::rows::Data,
+    train::{labels::difficulties, recipe::Recipe},
+};
 
 fn run(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_weighbridge")).args(args).output().unwrap()
