@@ -4,3 +4,4 @@ pub mod embed;
 pub mod metrics;
 pub mod random;
 pub mod rows;
+pub mod tune;
