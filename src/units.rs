@@ -26,6 +26,21 @@ impl fmt::Display for NanoUsd {
     }
 }
 
+impl NanoUsd {
+    /// Reads what [`fmt::Display`] writes: dollars with at most nine decimals.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (negative, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
+        let (dollars, decimals) = text.split_once('.').unwrap_or((text, ""));
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        if dollars.is_empty() || decimals.len() > 9 || !digits(dollars) || !digits(decimals) {
+            return None;
+        }
+        let nano: i64 = format!("{decimals:0<9}").parse().ok()?;
+        let nano = dollars.parse::<i64>().ok()?.checked_mul(NANO_PER_USD)?.checked_add(nano)?;
+        Some(Self(if negative { -nano } else { nano }))
+    }
+}
+
 /// What a model charges, in nano-dollars for a million tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Price {
@@ -118,6 +133,16 @@ mod tests {
             reasoning_tokens: 10,
         };
         assert_eq!(price.cost(&tokens), NanoUsd(90_000));
+    }
+
+    #[test]
+    fn money_is_read_back_as_it_was_written() {
+        for nano in [0, 1, 90_000, 1_500_000_000, -20_000_001, i64::MAX] {
+            assert_eq!(NanoUsd::parse(&NanoUsd(nano).to_string()), Some(NanoUsd(nano)));
+        }
+        for text in ["", "1e3", "1.0000000001", "--1", "$1", "99999999999999999999"] {
+            assert_eq!(NanoUsd::parse(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::{ConfigArg, ModelArg};
 use crate::{
     classify::model::{Device, Model, ModelFiles},
     config::{self, Config, ConfigError},
+    policy::Policy,
 };
 
 /// Looked for in the working directory when no file is named.
@@ -36,6 +37,17 @@ pub fn load_config(arg: &ConfigArg) -> anyhow::Result<Option<Config>> {
             bail!("the configuration {} cannot be used", path.display())
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+/// A policy by name; the only one when its name was left at the default.
+pub fn policy<'c>(config: &'c Config, name: &str) -> anyhow::Result<&'c Policy> {
+    match config.policies.as_slice() {
+        [only] if name == "auto" => Ok(only),
+        policies => policies
+            .iter()
+            .find(|policy| policy.name() == name)
+            .with_context(|| format!("there is no policy `{name}`")),
     }
 }
 

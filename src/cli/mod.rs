@@ -1,7 +1,9 @@
 //! Commands and flags. Names and flags are a contract: scripts depend on them.
 
+mod calibrate;
 mod check;
 mod inputs;
+mod replay;
 mod score;
 mod serve;
 mod train;
@@ -47,6 +49,10 @@ enum Command {
     Mock(MockArgs),
     /// Train a head on labelled prompts
     Train(train::TrainArgs),
+    /// Replay recorded decisions under a configuration and show what would change
+    Replay(replay::ReplayArgs),
+    /// Place a model on the scale of the score from some tens of its answers
+    CalibrateModel(calibrate::CalibrateArgs),
     /// Print shell completions
     Completions {
         /// The shell to print them for
@@ -115,6 +121,8 @@ pub fn run() -> ExitCode {
         Command::Models(args) => check::models(&args),
         Command::Mock(args) => serve::mock(&args),
         Command::Train(args) => train::train(args),
+        Command::Replay(args) => replay::replay(args),
+        Command::CalibrateModel(args) => calibrate::calibrate(args),
         Command::Completions { shell } => {
             let name = "weighbridge";
             clap_complete::generate(shell, &mut Cli::command(), name, &mut std::io::stdout());

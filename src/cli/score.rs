@@ -78,13 +78,7 @@ pub fn score(args: ScoreArgs) -> anyhow::Result<ExitCode> {
         }
     };
     inputs::apply(&args.model, &mut config)?;
-    let policy = match config.policies.as_slice() {
-        [only] if args.policy == "auto" => only,
-        policies => policies
-            .iter()
-            .find(|policy| policy.name() == args.policy)
-            .with_context(|| format!("there is no policy `{}`", args.policy))?,
-    };
+    let policy = inputs::policy(&config, &args.policy)?;
     let model = inputs::load_model(&config)?;
     let settings = QueueSettings { capacity: 2 * IN_FLIGHT, ..config.classifier.queue.clone() };
     let queue = ScoringQueue::start(&model, settings)?;

@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// A checked configuration.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Config {
     /// The listener and its bounds.
     pub server: ServerConfig,

@@ -6,6 +6,7 @@ mod binary;
 mod decisions;
 mod failures;
 mod house;
+mod offline;
 mod operations;
 mod parity;
 mod scripted;

@@ -1,0 +1,110 @@
+//! The offline commands on small files: what would change, where a model stands, which thresholds.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+use serde_json::{Value, json};
+
+fn run(dir: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weighbridge"));
+    command.current_dir(dir).env_clear().args(arguments).output().unwrap()
+}
+
+fn printed(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn refused(output: &Output) -> String {
+    assert!(!output.status.success());
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+const CONFIG: &str = r#"
+[providers.local]
+base_url = "http://127.0.0.1:9/v1"
+[models.small]
+provider = "local"
+price = { input_usd_per_mtok = 1.0, output_usd_per_mtok = 1.0 }
+[models.large]
+provider = "local"
+price = { input_usd_per_mtok = 10.0, output_usd_per_mtok = 10.0 }
+
+# Thresholds are tuned monthly.
+[policies.auto]
+[[policies.auto.tiers]]
+name = "cheap"
+below = 0.5  # from the first week
+models = ["small"]
+[[policies.auto.tiers]]
+name = "strong"
+models = ["large"]
+"#;
+
+/// Ten decisions with scores 0.05, 0.15, …, made at a threshold of 0.7.
+fn log() -> String {
+    let line = |at: u32| {
+        let score = f64::from(at) / 10.0 + 0.05;
+        let (tier, model) = if score < 0.7 { ("cheap", "small") } else { ("strong", "large") };
+        json!({
+            "type": "decision", "id": format!("dec_{at}"), "policy": "auto", "score": score,
+            "tier": tier, "model": model, "served_model": model, "prompt_tokens": 500,
+            "completion_tokens": 500, "cost_usd": if tier == "cheap" { "0.001" } else { "0.01" },
+        })
+        .to_string()
+            + "\n"
+    };
+    (0..10).map(line).collect()
+}
+
+#[test]
+fn a_log_is_replayed_under_another_threshold() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("weighbridge.toml"), CONFIG).unwrap();
+    // The last line was cut off by a stop.
+    fs::write(dir.path().join("log.jsonl"), log() + "{\"type\":\"deci").unwrap();
+    let text = printed(&run(dir.path(), &["replay", "--log", "log.jsonl"]));
+    assert!(text.contains("10 decisions under policy `auto`"), "{text}");
+    assert!(text.contains("2 requests change their tier"), "{text}");
+    assert!(text.contains("7 (70.0 %)") && text.contains("5 (50.0 %)"), "{text}");
+    let found = printed(&run(dir.path(), &["replay", "--log", "log.jsonl", "--json"]));
+    let found: Value = serde_json::from_str(&found).unwrap();
+    let ids: Vec<_> = found["flips"].as_array().unwrap().iter().map(|flip| &flip["id"]).collect();
+    assert_eq!(ids, ["dec_5", "dec_6"]);
+    assert_eq!(found["before"]["cost_nano_usd"], 37_000_000);
+    assert_eq!(found["after"]["cost_nano_usd"], 55_000_000);
+
+    fs::write(dir.path().join("log.jsonl"), "not a log\n").unwrap();
+    let error = refused(&run(dir.path(), &["replay", "--log", "log.jsonl"]));
+    assert!(error.contains("log.jsonl:1 is no line of a decision log"), "{error}");
+}
+
+#[test]
+fn a_model_is_placed_from_some_answers() {
+    let dir = tempfile::tempdir().unwrap();
+    let line = |at: usize| {
+        let (prompt, score) = match at % 2 {
+            0 => (format!("Say hello to guest {at}."), 1),
+            _ => (format!("Prove theorem {at} on the convergence of random series."), 0),
+        };
+        json!({"id": at.to_string(), "prompt": prompt, "results": {"m": {"score": score}}})
+            .to_string()
+            + "\n"
+    };
+    fs::write(dir.path().join("data.jsonl"), (0..40).map(line).collect::<String>()).unwrap();
+    let arguments = ["calibrate-model", "--data", "data.jsonl", "--name", "m"];
+    let text = printed(&run(dir.path(), &arguments));
+    assert!(text.contains("m: 40 answers, 50.0 % failed"), "{text}");
+    let found = printed(&run(dir.path(), &[&arguments[..], &["--json"]].concat()));
+    let found: Value = serde_json::from_str(&found).unwrap();
+    let fails = |at: usize| found["chances"][at]["fails"]["value"].as_f64().unwrap();
+    assert!(fails(0) < 0.3 && fails(8) > 0.7, "{found}");
+    assert!(found["below"].as_f64().is_some(), "{found}");
+
+    let error =
+        refused(&run(dir.path(), &["calibrate-model", "--data", "data.jsonl", "--name", "x"]));
+    assert!(error.contains("no row has a result of `x`; the data knows: m"), "{error}");
+}
