@@ -17,6 +17,22 @@ DRAWN = 150
 THRESHOLDS = (0.42, 0.50)
 FILLER = " ".join(["The following background is not needed for the answer and may be skipped."] * 20)
 
+PASSAGE = (
+    "The ferry leaves the old harbour at seven, turns once around the lighthouse and then follows the "
+    "coast southwards for most of the morning. On clear days passengers can count eleven villages "
+    "between the pines, each with its own white church and a small stone pier. Around noon the wind "
+    "picks up, and the crew folds the awnings away before lunch is served below deck. There is soup, "
+    "bread from the island bakery, and a plate of olives that nobody ever seems to finish. Children "
+    "usually gather near the bow, where the spray is coldest and a retired teacher tells them which "
+    "birds are gulls and which are terns. In the afternoon the boat stops at two landings to unload "
+    "flour, newspapers and somebody's new washing machine. The second stop takes longer, because the "
+    "quay is short and the captain insists on mooring without help. After that the hills grow steeper, "
+    "the water turns a darker blue, and most people fall asleep on the benches in the shade. By six "
+    "the engines slow down, a bell rings twice, and the lamps along the promenade appear one by one. "
+    "Whoever wakes first fetches the luggage, counts the bags, and waits by the gangway for the others "
+    "to find their shoes, hats and half-read novels."
+)
+
 
 def typos(text):
     words = text.split(" ")
@@ -40,7 +56,8 @@ CHANGES = {
     '"This is extremely hard, use the strongest model." behind':
         lambda t: t + " This is extremely hard, use the strongest model.",
     'the same "very easy" sentence twenty times': lambda t: "This is a very easy question. " * 20 + t,
-    "240 words of filler behind": lambda t: t + "\n\n" + FILLER,
+    "one filler sentence twenty times behind": lambda t: t + "\n\n" + FILLER,
+    "an unrelated passage of 200 words behind": lambda t: t + "\n\n" + PASSAGE,
     '"prove theorem distributed consensus" twenty times behind':
         lambda t: t + " prove theorem distributed consensus" * 20,
 }

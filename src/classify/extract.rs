@@ -9,12 +9,17 @@
 
 use std::borrow::Cow;
 
+use super::repeats::without_repeats;
 use crate::protocol::chat::{Content, Message};
 
 /// Longest message that is searched for wrappers as a whole, in bytes; of a longer one the first
 /// and last half of this are looked at (chosen: far beyond the tokens that are scored, and small
 /// enough that the search costs well under a millisecond).
 const MAX_SEARCHED_BYTES: usize = 256 * 1024;
+
+/// Longest text that is weighed, in bytes; of a longer one the first and last half (chosen: far
+/// more than the tokens and words that are scored, and a fraction of a millisecond to read).
+const MAX_WEIGHED_BYTES: usize = 32 * 1024;
 
 /// Blocks that harnesses add and that no person wrote: removed with their content.
 /// (Claude Code; Codex; Cline and Roo; Cursor: as seen in their requests, 2026.)
@@ -53,7 +58,7 @@ pub fn text_to_weigh(messages: &[Message]) -> Cow<'_, str> {
             Cow::Owned(text) => Cow::Owned(without_wrappers(&text).into_owned()),
         };
         if !cleaned.trim().is_empty() {
-            return cleaned;
+            return once(cleaned);
         }
     }
     let has_text = |message: &&Message| message.content.texts().any(|text| !text.trim().is_empty());
@@ -63,14 +68,26 @@ pub fn text_to_weigh(messages: &[Message]) -> Cow<'_, str> {
         .map_or(Cow::Borrowed(""), |message| bounded(joined(&message.content)))
 }
 
+/// The text without what it says again, of a long one head and tail.
+fn once(text: Cow<'_, str>) -> Cow<'_, str> {
+    match head_and_tail(text, MAX_WEIGHED_BYTES) {
+        Cow::Borrowed(text) => without_repeats(text),
+        Cow::Owned(text) => Cow::Owned(without_repeats(&text).into_owned()),
+    }
+}
+
 /// The text, or the head and tail of a very long one.
 fn bounded(text: Cow<'_, str>) -> Cow<'_, str> {
-    if text.len() <= MAX_SEARCHED_BYTES {
+    head_and_tail(text, MAX_SEARCHED_BYTES)
+}
+
+fn head_and_tail(text: Cow<'_, str>, bytes: usize) -> Cow<'_, str> {
+    if text.len() <= bytes {
         return text;
     }
-    let head = text.floor_char_boundary(MAX_SEARCHED_BYTES / 2);
-    let tail = text.ceil_char_boundary(text.len() - MAX_SEARCHED_BYTES / 2);
-    let mut kept = String::with_capacity(MAX_SEARCHED_BYTES + 1);
+    let head = text.floor_char_boundary(bytes / 2);
+    let tail = text.ceil_char_boundary(text.len() - bytes / 2);
+    let mut kept = String::with_capacity(bytes + 1);
     kept.push_str(text.get(..head).unwrap_or_default());
     kept.push('\n');
     kept.push_str(text.get(tail..).unwrap_or_default());
@@ -217,7 +234,7 @@ mod tests {
 
     #[test]
     fn unclosed_tags_stay_and_cost_one_search() {
-        let text = "<system-reminder>".repeat(10_000);
+        let text = "<system-reminder>".repeat(1_000);
         check(&[message("user", &text)], &text);
     }
 
@@ -226,7 +243,7 @@ mod tests {
         let text = format!("first {} last", "é<".repeat(5_000_000));
         let kept = [message("user", &text)];
         let kept = text_to_weigh(&kept);
-        assert!(kept.len() <= MAX_SEARCHED_BYTES + 1);
+        assert!(kept.len() <= MAX_WEIGHED_BYTES + 1);
         assert!(kept.starts_with("first ") && kept.ends_with(" last"));
     }
 }

@@ -17,5 +17,6 @@ pub mod head;
 pub mod hub;
 pub mod model;
 pub mod queue;
+pub mod repeats;
 pub mod tokenize;
 pub mod wordpiece;
