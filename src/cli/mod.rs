@@ -1,6 +1,7 @@
 //! Commands and flags. Names and flags are a contract: scripts depend on them.
 
 mod check;
+mod eval;
 mod inputs;
 mod score;
 mod serve;
@@ -45,6 +46,8 @@ enum Command {
     Models(ModelsArgs),
     /// Serve the scripted upstream, which stands in for a provider and fails on request
     Mock(MockArgs),
+    /// Judge how well scores route labelled prompts
+    Eval(Box<eval::EvalArgs>),
     /// Train a head on labelled prompts
     Train(train::TrainArgs),
     /// Print shell completions
@@ -114,6 +117,7 @@ pub fn run() -> ExitCode {
         Command::Init(args) => check::init(&args),
         Command::Models(args) => check::models(&args),
         Command::Mock(args) => serve::mock(&args),
+        Command::Eval(args) => eval::eval(*args),
         Command::Train(args) => train::train(args),
         Command::Completions { shell } => {
             let name = "weighbridge";

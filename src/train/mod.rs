@@ -26,6 +26,7 @@ pub mod platt;
 pub mod recipe;
 pub mod report;
 pub mod ridge;
+pub mod words;
 
 use std::path::Path;
 
