@@ -36,18 +36,21 @@ pub fn routers(
 ) -> Vec<Router> {
     let n = judged.len();
     let mut random = Random::new(seed ^ 0x5eed);
-    let uniform = (0..n).map(|_| random.uniform()).collect();
-    let length = sample.rows.iter().map(|row| f64::from(row.length)).collect();
+    let uniform: Vec<f64> = (0..n).map(|_| random.uniform()).collect();
+    let length: Vec<f64> = sample.rows.iter().map(|row| f64::from(row.length)).collect();
     let gains: Vec<f64> = (0..n).map(|row| judged.gain(row)).collect();
     let folds = Random::new(seed).folds(n, FOLDS);
     let categories: Vec<u32> = sample.rows.iter().map(|row| row.category).collect();
     let by_category = category_means(&gains, &categories, &folds);
     let last = judged.tiers().saturating_sub(1);
+    let mut by_rank = |name: &str, note: &str, scores: &[f64]| {
+        Router::by_rank(name, note, untied(scores, &mut random), first)
+    };
     let mut routers = vec![
         Router::fixed("always cheap", "every call to the cheapest tier", vec![0; n]),
         Router::fixed("always strong", "every call to the strongest tier", vec![last; n]),
-        Router::by_rank("random", "a seeded draw", uniform, first),
-        Router::by_rank("length", "words of the prompt", length, first),
+        by_rank("random", "a seeded draw", &uniform),
+        by_rank("length", "words of the prompt", &length),
     ];
     let counts: Vec<&Counts> = sample.rows.iter().map(|row| &row.counts).collect();
     let (scores, note) = match lessons {
@@ -64,17 +67,33 @@ pub fn routers(
         }
     };
     if n >= LEAST_ROWS {
-        routers.push(Router::by_rank("words", &note, scores, first));
+        routers.push(by_rank("words", &note, &scores));
     }
     let note = format!(
         "mean gain of the row's category, over the {} folds that do not hold it",
         FOLDS - 1
     );
-    routers.push(Router::by_rank("category", &note, by_category, first));
-    let mut oracle = Router::by_rank("oracle", "knows every result", gains, first);
+    routers.push(by_rank("category", &note, &by_category));
+    let mut oracle = by_rank("oracle", "knows every result", &gains);
     oracle.tiers.clone_from(&judged.best);
     routers.push(oracle);
     routers
+}
+
+/// The place of each row in the order of the scores, equal scores in random order. Thresholds lie at
+/// quantiles, so a score of three values would be judged at two of them only, and an oracle on
+/// right and wrong answers has three values.
+fn untied(scores: &[f64], random: &mut Random) -> Vec<f64> {
+    let mut order: Vec<(f64, f64, usize)> =
+        scores.iter().enumerate().map(|(row, score)| (*score, random.uniform(), row)).collect();
+    order.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    let mut places = vec![0.0; scores.len()];
+    for (place, (_, _, row)) in order.into_iter().enumerate() {
+        if let Some(to) = places.get_mut(row) {
+            *to = place as f64;
+        }
+    }
+    places
 }
 
 /// Each row's prediction by a fit to the other folds.
@@ -141,6 +160,14 @@ mod tests {
         assert!((scores[0] - 2.5 / 6.0).abs() < 1e-12, "{scores:?}");
         let other = category_means(&[-9.0, 0.0, 1.0], &[0, 0, 1], &[0, 1, 1]);
         assert_eq!(scores[0], other[0]);
+    }
+
+    #[test]
+    fn equal_scores_get_places_of_their_own() {
+        let mut places = untied(&[1.0, 0.0, 1.0, 2.0], &mut Random::new(1));
+        assert_eq!((places[1], places[3]), (0.0, 3.0));
+        places.sort_by(f64::total_cmp);
+        assert_eq!(places, [0.0, 1.0, 2.0, 3.0]);
     }
 
     #[test]

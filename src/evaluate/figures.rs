@@ -146,8 +146,7 @@ pub fn measure(judged: &Judged, routers: &[Router], draws: usize, seed: u64) -> 
     let mut random = Random::new(seed);
     let mut weights = vec![1u32; n];
     let once = one_draw(judged, routers, &weights);
-    let mut drawn: Vec<Vec<Vec<f64>>> =
-        routers.iter().map(|_| vec![Vec::with_capacity(draws); COUNT]).collect();
+    let mut drawn: Vec<Vec<Vec<f64>>> = routers.iter().map(|_| vec![Vec::new(); COUNT]).collect();
     for _ in 0..draws {
         weights.fill(0);
         for _ in 0..n {

@@ -3,7 +3,7 @@
 //!
 //! Two kinds of row: answers of models with their scores, and authored prompts with a difficulty.
 //! The text of a row is what the gateway would weigh, so training and serving see the same
-//! ([`super::record`] reads a line). What a label is made of is left to [`crate::train::labels`].
+//! ([`super::record`] reads a line). What a label is made of is left to training.
 
 use std::{
     collections::BTreeSet,

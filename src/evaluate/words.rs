@@ -1,6 +1,6 @@
 //! Hashed words of the rows, for the baseline that knows nothing else.
 //!
-//! Fitting is left to the caller ([`crate::train`] has the arithmetic), so that reading and
+//! Fitting is left to the caller (training has the arithmetic), so that reading and
 //! judging stand below learning.
 
 use crate::classify::{facts::TextFeatures, head::buckets};

@@ -68,7 +68,7 @@ fn frontier(routed: &Routed) -> Chart {
         }
         let (cost, quality) = (value(router, Figure::Cost), value(router, Figure::Quality));
         let named = router.curve.is_empty().then_some(router.name.as_str());
-        let title = format!("{}: cost {cost:.3e}, quality {quality:.3}", router.name);
+        let title = format!("{}: cost {}, quality {quality:.3}", router.name, text::number(cost));
         chart.point(at, named, &title, cost, quality);
     }
     chart

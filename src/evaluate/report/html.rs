@@ -26,9 +26,9 @@ pub fn page(results: &Results<'_>) -> String {
     for (at, report) in results.reports.iter().enumerate() {
         section(&mut page, at, report);
     }
-    let _ = write!(
+    let _ = writeln!(
         page,
-        "</main><footer><p>weighbridge {} · {} · {}, {} cores<br><code>{}</code></p></footer></body></html>\n",
+        "</main><footer><p>weighbridge {} · {} · {}, {} cores<br><code>{}</code></p></footer></body></html>",
         escaped(results.version),
         escaped(&results.date),
         escaped(&results.machine.cpu),

@@ -37,7 +37,12 @@ pub fn table(f: &mut impl fmt::Write, rows: &[Vec<String>]) -> fmt::Result {
     Ok(())
 }
 
-/// `0.524 [0.513, 0.533]`, with four digits behind the first for small numbers; `-` for none.
+/// Three decimals, or three digits of a small number.
+pub fn number(value: f64) -> String {
+    if value != 0.0 && value.abs() < 0.01 { format!("{value:.2e}") } else { format!("{value:.3}") }
+}
+
+/// `0.524 [0.513, 0.533]`; all three as small numbers when the value is one; `-` for none.
 pub fn shown(interval: Option<Interval>) -> String {
     let Some(Interval { value, low, high }) = interval else { return "-".to_owned() };
     if value != 0.0 && value.abs() < 0.01 {
@@ -116,7 +121,7 @@ impl fmt::Display for Routed {
                 models.join(", "),
                 tier.below.map_or_else(|| "-".to_owned(), |below| format!("{below:.3}")),
                 shown(Some(tier.quality)),
-                format!("{:.3e}", tier.cost),
+                number(tier.cost),
                 format!("{:.1} %", 100.0 * tier.calls),
             ]);
         }
