@@ -2,6 +2,7 @@
 
 mod calibrate;
 mod check;
+mod eval;
 mod inputs;
 mod replay;
 mod score;
@@ -47,6 +48,8 @@ enum Command {
     Models(ModelsArgs),
     /// Serve the scripted upstream, which stands in for a provider and fails on request
     Mock(MockArgs),
+    /// Judge how well scores route labelled prompts
+    Eval(Box<eval::EvalArgs>),
     /// Train a head on labelled prompts
     Train(train::TrainArgs),
     /// Replay recorded decisions under a configuration and show what would change
@@ -120,6 +123,7 @@ pub fn run() -> ExitCode {
         Command::Init(args) => check::init(&args),
         Command::Models(args) => check::models(&args),
         Command::Mock(args) => serve::mock(&args),
+        Command::Eval(args) => eval::eval(*args),
         Command::Train(args) => train::train(args),
         Command::Replay(args) => replay::replay(args),
         Command::CalibrateModel(args) => calibrate::calibrate(args),

@@ -7,10 +7,11 @@ use clap::Args;
 
 use super::inputs;
 use crate::{
-    classify::model::{
-        DEFAULT_MAX_TOKENS, Device, HEAD_FILE, LoadOptions, Model, ModelFiles, sha256,
+    classify::model::{DEFAULT_MAX_TOKENS, Device, LoadOptions, Model, ModelFiles},
+    evaluate::{
+        embed::{self, Embedding},
+        rows::Data,
     },
-    evaluate::{embed::Embedding, rows::Data},
     train::{self, Trained, held_out, output, recipe::Recipe},
 };
 
@@ -89,7 +90,7 @@ fn general(
     }
     let data = Data::read(&paths)?;
     let model = load(args, files, recipe.max_tokens)?;
-    let embedding = embedding(args, files, &model, recipe.max_tokens);
+    let embedding = embedding(args, files, &model);
     train::train_general(
         data,
         &recipe,
@@ -104,7 +105,7 @@ fn general(
 fn pair(args: &TrainArgs, strong: &str, weak: &str, files: &ModelFiles) -> anyhow::Result<Trained> {
     let data = Data::read(&args.data)?;
     let model = load(args, files, DEFAULT_MAX_TOKENS)?;
-    let embedding = embedding(args, files, &model, DEFAULT_MAX_TOKENS);
+    let embedding = embedding(args, files, &model);
     train::train_pair(data, strong, weak, &model, &embedding, args.seed)
 }
 
@@ -115,21 +116,10 @@ fn load(args: &TrainArgs, files: &ModelFiles, max_tokens: usize) -> anyhow::Resu
     Model::load(files, options).with_context(|| format!("the model {} cannot be used", files.name))
 }
 
-fn embedding<'a>(
-    args: &'a TrainArgs,
-    files: &ModelFiles,
-    model: &Model,
-    max_tokens: usize,
-) -> Embedding<'a> {
-    let encoder: String = files
-        .named()
-        .iter()
-        .filter(|(name, _)| *name != HEAD_FILE)
-        .map(|(_, bytes)| sha256(bytes))
-        .collect();
+fn embedding<'a>(args: &'a TrainArgs, files: &ModelFiles, model: &Model) -> Embedding<'a> {
     Embedding {
         cache: args.cache.as_deref(),
-        key: format!("{encoder} {max_tokens} {}", model.encoder_name()),
+        key: embed::key(files, model),
         progress: std::io::stderr().is_terminal(),
     }
 }

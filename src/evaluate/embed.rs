@@ -7,7 +7,7 @@
 use std::{
     collections::HashMap,
     fs::{File, OpenOptions},
-    io::{BufWriter, Read as _, Seek as _, SeekFrom, Write as _},
+    io::{BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Write as _},
     path::Path,
     sync::{
         atomic::{AtomicUsize, Ordering},
@@ -20,7 +20,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use ndarray::Array2;
 use sha2::{Digest as _, Sha256};
 
-use crate::classify::model::Model;
+use crate::classify::model::{HEAD_FILE, Model, ModelFiles, sha256};
 
 /// How embedding is done.
 #[derive(Default)]
@@ -37,43 +37,99 @@ impl Embedding<'_> {
     /// Embeddings of all texts, `[n, hidden]`.
     pub fn of(&self, model: &Model, texts: &[&str]) -> anyhow::Result<Array2<f64>> {
         let hidden = model.head().embedding.len();
-        let mut cache = match self.cache {
-            Some(path) => Some(
-                Cache::open(path, &self.key, hidden)
-                    .with_context(|| format!("the cache {} cannot be used", path.display()))?,
-            ),
-            None => None,
+        let bar = if self.progress {
+            let style = "embedding {bar:40} {pos}/{len} prompts, {eta} left";
+            ProgressBar::new(texts.len() as u64).with_style(ProgressStyle::with_template(style)?)
+        } else {
+            ProgressBar::hidden()
         };
-        if let Some(cache) = &mut cache {
-            cache.check(model, texts)?;
+        let embeddings = Embedder::open(model, self.cache, &self.key)?.embed(texts, &bar)?;
+        bar.finish_and_clear();
+        let mut matrix = Array2::zeros((texts.len(), hidden));
+        for (mut row, embedding) in matrix.rows_mut().into_iter().zip(embeddings) {
+            row.iter_mut().zip(embedding).for_each(|(to, from)| *to = f64::from(from));
         }
-        let mut found: Vec<Option<Vec<f32>>> = texts
-            .iter()
-            .map(|text| cache.as_ref().and_then(|cache| cache.known.get(&digest(text)).cloned()))
-            .collect();
+        Ok(matrix)
+    }
+}
+
+/// What the embeddings of a model depend on besides the text.
+pub fn key(files: &ModelFiles, model: &Model) -> String {
+    let encoder: String = files
+        .named()
+        .iter()
+        .filter(|(name, _)| *name != HEAD_FILE)
+        .map(|(_, bytes)| sha256(bytes))
+        .collect();
+    format!("{encoder} {} {}", model.max_tokens(), model.encoder_name())
+}
+
+/// Embeds texts as they come, with a cache that stays open.
+pub struct Embedder<'m> {
+    model: &'m Model,
+    cache: Option<Cache>,
+    is_checked: bool,
+}
+
+impl<'m> Embedder<'m> {
+    /// Opens the cache, where there is one, and makes it ready for this key.
+    pub fn open(model: &'m Model, cache: Option<&Path>, key: &str) -> anyhow::Result<Self> {
+        let hidden = model.head().embedding.len();
+        let open = |path: &Path| {
+            Cache::open(path, key, hidden)
+                .with_context(|| format!("the cache {} cannot be used", path.display()))
+        };
+        Ok(Self { model, cache: cache.map(open).transpose()?, is_checked: false })
+    }
+
+    /// Embeddings of the texts, in order; `bar` moves by one a text.
+    pub fn embed(&mut self, texts: &[&str], bar: &ProgressBar) -> anyhow::Result<Vec<Vec<f32>>> {
+        let hidden = self.model.head().embedding.len();
+        self.check(texts)?;
+        let mut found: Vec<Option<Vec<f32>>> = Vec::with_capacity(texts.len());
+        for text in texts {
+            found.push(match &mut self.cache {
+                Some(cache) => cache.get(text)?,
+                None => None,
+            });
+        }
         let missing: Vec<usize> =
             (0..texts.len()).filter(|at| found.get(*at).is_some_and(Option::is_none)).collect();
-        embed_missing(model, texts, &missing, self.progress, |at, embedding| {
-            if let (Some(cache), Some(text)) = (&mut cache, texts.get(at)) {
+        bar.inc((texts.len() - missing.len()) as u64);
+        embed_missing(self.model, texts, &missing, |at, embedding| {
+            if let (Some(cache), Some(text)) = (&mut self.cache, texts.get(at)) {
                 cache.add(text, &embedding)?;
             }
             if let Some(place) = found.get_mut(at) {
                 *place = Some(embedding);
             }
+            bar.inc(1);
             Ok(())
         })?;
-        if let Some(cache) = &mut cache {
+        if let Some(cache) = &mut self.cache {
             cache.file.flush()?;
         }
-        let mut matrix = Array2::zeros((texts.len(), hidden));
-        for (mut row, embedding) in matrix.rows_mut().into_iter().zip(found) {
-            let embedding = embedding.unwrap_or_default();
-            if embedding.len() != hidden {
-                bail!("the encoder gave {} numbers where the head has {hidden}", embedding.len());
-            }
-            row.iter_mut().zip(embedding).for_each(|(to, from)| *to = f64::from(from));
+        let embeddings: Vec<Vec<f32>> = found.into_iter().map(Option::unwrap_or_default).collect();
+        if let Some(wrong) = embeddings.iter().find(|embedding| embedding.len() != hidden) {
+            bail!("the encoder gave {} numbers where the head has {hidden}", wrong.len());
         }
-        Ok(matrix)
+        Ok(embeddings)
+    }
+
+    /// Embeds one known text again: another build of the encoder empties the cache.
+    fn check(&mut self, texts: &[&str]) -> anyhow::Result<()> {
+        let Some(cache) = self.cache.as_mut().filter(|_| !self.is_checked) else { return Ok(()) };
+        for text in texts {
+            let Some(known) = cache.get(text)? else { continue };
+            self.is_checked = true;
+            let again = self.model.embed(&[&self.model.tokens(text)])?;
+            let again = again.into_iter().next().unwrap_or_default();
+            if known.iter().zip(&again).any(|(a, b)| (a - b).abs() > SAME) {
+                cache.clear()?;
+            }
+            break;
+        }
+        Ok(())
     }
 }
 
@@ -82,15 +138,8 @@ fn embed_missing(
     model: &Model,
     texts: &[&str],
     missing: &[usize],
-    progress: bool,
     mut take: impl FnMut(usize, Vec<f32>) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let bar = if progress && !missing.is_empty() {
-        let style = "embedding {bar:40} {pos}/{len} prompts, {eta} left";
-        ProgressBar::new(missing.len() as u64).with_style(ProgressStyle::with_template(style)?)
-    } else {
-        ProgressBar::hidden()
-    };
     let next = AtomicUsize::new(0);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let (sender, receiver) = mpsc::sync_channel(4 * threads);
@@ -113,12 +162,9 @@ fn embed_missing(
         drop(sender);
         for (at, embedding) in receiver {
             take(at, embedding?)?;
-            bar.inc(1);
         }
-        anyhow::Ok(())
-    })?;
-    bar.finish_and_clear();
-    Ok(())
+        Ok(())
+    })
 }
 
 type TextDigest = [u8; 32];
@@ -127,11 +173,16 @@ fn digest(text: &str) -> TextDigest {
     Sha256::digest(text).into()
 }
 
-/// `key digest, then records of text digest and embedding`, all of fixed length.
+/// `key digest, then records of text digest and embedding`, all of fixed length. The embeddings
+/// stay in the file: memory holds where each one is.
 struct Cache {
     file: BufWriter<File>,
+    reader: File,
     key: TextDigest,
-    known: HashMap<TextDigest, Vec<f32>>,
+    hidden: usize,
+    /// Where each text's embedding starts.
+    known: HashMap<TextDigest, u64>,
+    end: u64,
 }
 
 /// Two embeddings of one text differ by less than this when the same encoder made them.
@@ -139,54 +190,62 @@ const SAME: f32 = 1e-4;
 
 impl Cache {
     fn open(path: &Path, key: &str, hidden: usize) -> std::io::Result<Self> {
-        let mut file =
+        let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
+        let length = file.metadata()?.len();
         let key = digest(key);
-        let mut cache = Self { file: BufWriter::new(file), key, known: HashMap::new() };
-        let Some(records) = bytes.strip_prefix(key.as_slice()) else {
+        let (file, reader) = (BufWriter::new(file), File::open(path)?);
+        let mut cache = Self { file, reader, key, hidden, known: HashMap::new(), end: 0 };
+        let mut records = BufReader::new(File::open(path)?);
+        let mut text = TextDigest::default();
+        if length < 32 || records.read_exact(&mut text).is_err() || text != key {
             cache.clear()?;
             return Ok(cache);
-        };
-        let length = key.len() + 4 * hidden;
-        let records = records.chunks_exact(length);
-        // A record that was cut off is written over.
-        let whole = bytes.len() - records.remainder().len();
-        for record in records {
-            let Some((text, numbers)) = record.split_first_chunk::<32>() else { continue };
-            let (numbers, _) = numbers.as_chunks::<4>();
-            let embedding = numbers.iter().map(|number| f32::from_le_bytes(*number)).collect();
-            cache.known.insert(*text, embedding);
         }
-        cache.file.seek(SeekFrom::Start(whole as u64))?;
+        cache.end = 32;
+        // A record that was cut off is written over.
+        while cache.end + 32 + cache.bytes() <= length {
+            records.read_exact(&mut text)?;
+            records.seek_relative(cache.bytes() as i64)?;
+            cache.known.insert(text, cache.end + 32);
+            cache.end += 32 + cache.bytes();
+        }
+        cache.file.seek(SeekFrom::Start(cache.end))?;
         Ok(cache)
+    }
+
+    /// Of one embedding.
+    fn bytes(&self) -> u64 {
+        4 * self.hidden as u64
     }
 
     fn clear(&mut self) -> std::io::Result<()> {
         self.known.clear();
         self.file.seek(SeekFrom::Start(0))?;
         self.file.get_ref().set_len(0)?;
-        self.file.write_all(&self.key)
-    }
-
-    /// Embeds one known text again: another build of the encoder empties the cache.
-    fn check(&mut self, model: &Model, texts: &[&str]) -> anyhow::Result<()> {
-        let known = texts.iter().find_map(|text| Some((text, self.known.get(&digest(text))?)));
-        let Some((text, known)) = known else { return Ok(()) };
-        let again = model.embed(&[&model.tokens(text)])?;
-        let again = again.into_iter().next().unwrap_or_default();
-        if known.iter().zip(&again).any(|(a, b)| (a - b).abs() > SAME) {
-            self.clear()?;
-        }
+        self.file.write_all(&self.key)?;
+        self.end = 32;
         Ok(())
     }
 
+    fn get(&mut self, text: &str) -> std::io::Result<Option<Vec<f32>>> {
+        let Some(start) = self.known.get(&digest(text)).copied() else { return Ok(None) };
+        self.file.flush()?;
+        let mut bytes = vec![0; 4 * self.hidden];
+        self.reader.seek(SeekFrom::Start(start))?;
+        self.reader.read_exact(&mut bytes)?;
+        let (numbers, _) = bytes.as_chunks::<4>();
+        Ok(Some(numbers.iter().map(|number| f32::from_le_bytes(*number)).collect()))
+    }
+
     fn add(&mut self, text: &str, embedding: &[f32]) -> std::io::Result<()> {
-        self.file.write_all(&digest(text))?;
+        let text = digest(text);
+        self.file.write_all(&text)?;
         for number in embedding {
             self.file.write_all(&number.to_le_bytes())?;
         }
+        self.known.insert(text, self.end + 32);
+        self.end += 32 + 4 * embedding.len() as u64;
         Ok(())
     }
 }
@@ -208,10 +267,13 @@ mod tests {
 
         let mut cache = Cache::open(&path, "encoder", 2).unwrap();
         assert_eq!(cache.known.len(), 1);
-        assert_eq!(cache.known[&digest("one")], [1.0, 2.0]);
+        assert_eq!(cache.get("one").unwrap().unwrap(), [1.0, 2.0]);
         cache.add("two", &[5.0, 6.0]).unwrap();
+        assert_eq!(cache.get("two").unwrap().unwrap(), [5.0, 6.0], "what was added is known");
         drop(cache);
-        assert_eq!(Cache::open(&path, "encoder", 2).unwrap().known[&digest("two")], [5.0, 6.0]);
+        let mut cache = Cache::open(&path, "encoder", 2).unwrap();
+        assert_eq!(cache.get("two").unwrap().unwrap(), [5.0, 6.0]);
+        drop(cache);
         assert!(Cache::open(&path, "another", 2).unwrap().known.is_empty());
         assert!(Cache::open(&path, "encoder", 2).unwrap().known.is_empty());
     }

@@ -187,6 +187,11 @@ impl Draws {
         Self { value, drawn }
     }
 
+    /// From a value and its draws that were made elsewhere.
+    pub fn of(value: f64, drawn: Vec<f64>) -> Self {
+        Self { value, drawn }
+    }
+
     /// The difference, draw by draw.
     pub fn minus(&self, other: &Self) -> Self {
         let drawn = self.drawn.iter().zip(&other.drawn).map(|(a, b)| a - b).collect();

@@ -2,24 +2,22 @@
 //! one of them cannot be used.
 //!
 //! Two kinds of row: answers of models with their scores, and authored prompts with a difficulty.
-//! The text of a row is what the gateway would weigh ([`text_to_weigh`]), so training and serving
-//! see the same. What a label is made of is left to training.
+//! The text of a row is what the gateway would weigh, so training and serving see the same
+//! ([`super::record`] reads a line). What a label is made of is left to training.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     io::Read as _,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, anyhow, bail};
-use serde::Deserialize;
 
-use crate::{
-    classify::{extract::text_to_weigh, model::sha256},
-    protocol::chat::{Content, Message},
-};
+use super::record::Record;
+use crate::classify::model::sha256;
 
-/// All rows of the named files.
+/// All rows of the named files, in memory: what training needs. Evaluation streams instead
+/// ([`super::import`]).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Data {
     /// Where the rows come from.
@@ -122,23 +120,6 @@ fn files_of(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// A line as it stands in the file.
-#[derive(Deserialize)]
-struct Line {
-    id: Option<serde_json::Value>,
-    dataset: Option<String>,
-    category: Option<String>,
-    prompt: Option<String>,
-    messages: Option<Vec<Message>>,
-    results: Option<BTreeMap<String, Option<Answer>>>,
-    difficulty: Option<f64>,
-}
-
-#[derive(Deserialize)]
-struct Answer {
-    score: Option<f64>,
-}
-
 /// A row whose answers are still by name, because the list of models is not complete yet.
 struct NamedRow {
     row: Row,
@@ -182,7 +163,6 @@ impl Reader {
             .into_iter()
             .map(|NamedRow { mut row, answers }| {
                 if let Some(answers) = answers {
-                    // Names come from a sorted map, and so do their indices.
                     let found = answers.into_iter().filter_map(|(name, score)| {
                         models.binary_search(&name).ok().map(|index| (index, score))
                     });
@@ -205,55 +185,19 @@ fn unpacked(name: &str, bytes: Vec<u8>) -> anyhow::Result<String> {
 }
 
 fn read_line(line: &str, stem: &str, number: usize) -> anyhow::Result<NamedRow> {
-    let mut json = serde_json::Deserializer::from_str(line);
-    let line: Line = serde_path_to_error::deserialize(&mut json)?;
-    json.end()?;
-    let messages = match (line.prompt, line.messages) {
-        (Some(prompt), None) => {
-            vec![Message { role: "user".to_owned(), content: Content::Text(prompt) }]
-        }
-        (None, Some(messages)) => messages,
-        (Some(_), Some(_)) => bail!("has both `prompt` and `messages`"),
-        (None, None) => bail!("has neither `prompt` nor `messages`"),
-    };
-    let (label, answers) = match (line.results, line.difficulty) {
-        (Some(results), None) => (Label::Answers(Vec::new()), Some(checked(results)?)),
-        (None, Some(difficulty)) => (Label::Difficulty(share("`difficulty`", difficulty)?), None),
-        (Some(_), Some(_)) => bail!("has both `results` and `difficulty`"),
-        (None, None) => bail!("has neither `results` nor `difficulty`"),
-    };
-    let id = match line.id {
-        Some(serde_json::Value::String(id)) => id,
-        Some(other) => other.to_string(),
-        None => format!("{stem}:{number}"),
-    };
+    let record = Record::from_json(line, stem, number)?;
+    // Names come from a sorted map, and so do their indices.
+    let answers = record.results.map(|results| {
+        results.into_iter().map(|(model, outcome)| (model, outcome.score)).collect()
+    });
     let row = Row {
-        id,
-        dataset: line.dataset.unwrap_or_else(|| stem.to_owned()),
-        category: line.category.unwrap_or_default(),
-        text: text_to_weigh(&messages).into_owned(),
-        label,
+        id: record.id,
+        dataset: record.dataset,
+        category: record.category,
+        text: record.text.unwrap_or_default(),
+        label: record.difficulty.map_or(Label::Answers(Vec::new()), Label::Difficulty),
     };
     Ok(NamedRow { row, answers })
-}
-
-/// Scores by name, ascending; a model without a score was not asked.
-fn checked(results: BTreeMap<String, Option<Answer>>) -> anyhow::Result<Vec<(String, f64)>> {
-    let mut answers = Vec::with_capacity(results.len());
-    for (model, answer) in results {
-        if let Some(score) = answer.and_then(|answer| answer.score) {
-            let score = share(&format!("the score of `{model}`"), score)?;
-            answers.push((model, score));
-        }
-    }
-    Ok(answers)
-}
-
-fn share(what: &str, value: f64) -> anyhow::Result<f64> {
-    if !(0.0..=1.0).contains(&value) {
-        bail!("{what} is {value}, which does not lie in 0..1");
-    }
-    Ok(value)
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ pub mod recipe;
 pub mod report;
 pub mod ridge;
 pub mod static_stage;
+pub mod words;
 
 use std::path::Path;
 

@@ -4,6 +4,7 @@
 mod bad_input;
 mod binary;
 mod decisions;
+mod eval;
 mod failures;
 mod house;
 mod offline;
