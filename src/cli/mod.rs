@@ -8,6 +8,7 @@ mod replay;
 mod score;
 mod serve;
 mod train;
+mod tune;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
@@ -52,6 +53,8 @@ enum Command {
     Eval(Box<eval::EvalArgs>),
     /// Train a head on labelled prompts
     Train(train::TrainArgs),
+    /// Find thresholds for a goal, with what they promise on unseen rows
+    Tune(tune::TuneArgs),
     /// Replay recorded decisions under a configuration and show what would change
     Replay(replay::ReplayArgs),
     /// Place a model on the scale of the score from some tens of its answers
@@ -125,6 +128,7 @@ pub fn run() -> ExitCode {
         Command::Mock(args) => serve::mock(&args),
         Command::Eval(args) => eval::eval(*args),
         Command::Train(args) => train::train(args),
+        Command::Tune(args) => tune::tune(args),
         Command::Replay(args) => replay::replay(args),
         Command::CalibrateModel(args) => calibrate::calibrate(args),
         Command::Completions { shell } => {

@@ -150,7 +150,8 @@ pub fn evaluate(question: &Question<'_>, tools: &Tools<'_>) -> anyhow::Result<Re
     })
 }
 
-fn collect(
+/// Reads and scores: the rows with what is kept of them, and the files.
+pub fn collect(
     question: &Question<'_>,
     tools: &Tools<'_>,
 ) -> anyhow::Result<(Sample, Vec<rows::Source>)> {
