@@ -1,7 +1,7 @@
 //! What is kept of the rows: numbers, never texts.
 //!
 //! A row takes about 150 bytes and 4 for each distinct word or pair of its text (at most
-//! [`MAX_WORDS`]), so 100,000 prompts stay well below 200 MB however long they are.
+//! [`words::MAX_WORDS`]), so 100,000 prompts stay well below 200 MB however long they are.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
