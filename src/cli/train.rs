@@ -33,8 +33,20 @@ pub struct TrainArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["strong", "weak"])]
     recipe: Option<PathBuf>,
     /// The model directory to write
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "learning_curve")]
+    out: Option<PathBuf>,
+    /// Write no model; show what these numbers of labels are worth, judged on the rows they leave
+    #[arg(
+        long,
+        value_name = "N,N,…",
+        value_delimiter = ',',
+        requires = "strong",
+        conflicts_with = "out"
+    )]
+    learning_curve: Vec<usize>,
+    /// Draws of labels behind each point of the learning curve
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(2..=100))]
+    draws: u64,
     /// The model to start from: its encoder, and for a pair its head as prior [default: the one inside]
     #[arg(long, value_name = "DIR")]
     base: Option<String>,
@@ -59,8 +71,11 @@ pub struct TrainArgs {
 }
 
 pub fn train(args: TrainArgs) -> anyhow::Result<ExitCode> {
-    output::check_free(&args.out, args.force)?;
     let files = inputs::model_files(args.base.as_deref())?;
+    let Some(out) = &args.out else {
+        return learning_curve(&args, &files);
+    };
+    output::check_free(out, args.force)?;
     let trained = match (&args.recipe, &args.strong, &args.weak) {
         (Some(recipe), _, _) => general(&args, recipe, &files)?,
         (None, Some(strong), Some(weak)) => pair(&args, strong, weak, &files)?,
@@ -72,7 +87,7 @@ pub fn train(args: TrainArgs) -> anyhow::Result<ExitCode> {
         held_out::write(path, &trained.held_out)?;
         eprintln!("wrote {}", path.display());
     }
-    for path in output::write(&args.out, files, &trained)? {
+    for path in output::write(out, files, &trained)? {
         eprintln!("wrote {}", path.display());
     }
     Ok(ExitCode::SUCCESS)
@@ -107,6 +122,19 @@ fn pair(args: &TrainArgs, strong: &str, weak: &str, files: &ModelFiles) -> anyho
     let model = load(args, files, DEFAULT_MAX_TOKENS)?;
     let embedding = embedding(args, files, &model);
     train::train_pair(data, strong, weak, &model, &embedding, args.seed)
+}
+
+fn learning_curve(args: &TrainArgs, files: &ModelFiles) -> anyhow::Result<ExitCode> {
+    let (Some(strong), Some(weak)) = (&args.strong, &args.weak) else {
+        anyhow::bail!("name a pair with --strong and --weak")
+    };
+    let data = Data::read(&args.data)?;
+    let model = load(args, files, DEFAULT_MAX_TOKENS)?;
+    let embedding = embedding(args, files, &model);
+    let (counts, draws) = (&args.learning_curve, args.draws);
+    let report = train::learning_curve(data, (strong, weak), &model, &embedding, counts, draws)?;
+    println!("{report}");
+    Ok(ExitCode::SUCCESS)
 }
 
 fn load(args: &TrainArgs, files: &ModelFiles, max_tokens: usize) -> anyhow::Result<Model> {

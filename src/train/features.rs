@@ -3,7 +3,7 @@
 //! The words' weights (idf) and the facts' standardisation are learned from rows, so they are
 //! functions of the rows that may be looked at; the callers keep held-out rows out.
 
-use ndarray::{Array1, Array2, ArrayView1};
+use ndarray::{Array1, Array2, ArrayView1, Axis};
 
 use crate::classify::{
     facts::{FACTS, TextFeatures},
@@ -39,6 +39,16 @@ impl Features {
             );
         }
         Self { embeddings, facts, words, buckets: bucket_count }
+    }
+
+    /// The chosen rows.
+    pub fn select(&self, rows: &[usize]) -> Self {
+        Self {
+            embeddings: self.embeddings.select(Axis(0), rows),
+            facts: self.facts.select(Axis(0), rows),
+            words: rows.iter().filter_map(|row| self.words.get(*row).cloned()).collect(),
+            buckets: self.buckets,
+        }
     }
 
     /// Rows.

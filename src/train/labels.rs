@@ -132,6 +132,17 @@ pub struct PairLabels {
 pub const LEAST_ROWS: usize = 20;
 
 impl PairLabels {
+    /// The chosen rows.
+    pub fn select(&self, rows: &[usize]) -> Self {
+        let pick = |of: &[f64]| rows.iter().filter_map(|row| of.get(*row).copied()).collect();
+        Self {
+            rows: rows.iter().filter_map(|row| self.rows.get(*row).copied()).collect(),
+            gain: pick(&self.gain),
+            weak_fails: pick(&self.weak_fails),
+            weak_is_worse: pick(&self.weak_is_worse),
+        }
+    }
+
     /// Takes the rows with both answers; says in one sentence why they cannot be learned from.
     pub fn of(data: &Data, strong: &str, weak: &str) -> anyhow::Result<Self> {
         if strong == weak {

@@ -19,6 +19,7 @@ pub mod general;
 pub mod held_out;
 pub mod judge;
 pub mod labels;
+pub mod learning;
 pub mod linear;
 pub mod output;
 pub mod pair;
@@ -94,6 +95,34 @@ pub fn train_general(
     })
 }
 
+/// Rows that both models of a pair answered, ready to learn from.
+struct PairRows {
+    data: Data,
+    labels: PairLabels,
+    features: Features,
+    words: Vec<f64>,
+    /// Rows without a result of one of the two.
+    unlabelled: usize,
+}
+
+impl PairRows {
+    fn of(
+        data: Data,
+        strong: &str,
+        weak: &str,
+        base: &Model,
+        embedding: &Embedding<'_>,
+    ) -> anyhow::Result<Self> {
+        let labels = PairLabels::of(&data, strong, weak)?;
+        let unlabelled = data.rows.len() - labels.rows.len();
+        let rows = labels.rows.iter().filter_map(|row| data.rows.get(*row).cloned()).collect();
+        let data = Data { rows, ..data };
+        let features = features(&data, base, embedding, base.head().words.len())?;
+        let words = data.rows.iter().map(rows::Row::words).collect();
+        Ok(Self { data, labels, features, words, unlabelled })
+    }
+}
+
 /// A head for one pair of models, from rows that both answered; the base's head is the prior.
 pub fn train_pair(
     data: Data,
@@ -103,12 +132,8 @@ pub fn train_pair(
     embedding: &Embedding<'_>,
     seed: u64,
 ) -> anyhow::Result<Trained> {
-    let labels = PairLabels::of(&data, strong, weak)?;
-    let unlabelled = data.rows.len() - labels.rows.len();
-    let rows = labels.rows.iter().filter_map(|row| data.rows.get(*row).cloned()).collect();
-    let data = Data { rows, ..data };
-    let features = features(&data, base, embedding, base.head().words.len())?;
-    let words: Vec<f64> = data.rows.iter().map(rows::Row::words).collect();
+    let PairRows { data, labels, features, words, unlabelled } =
+        PairRows::of(data, strong, weak, base, embedding)?;
     let mut pair = pair::train(&features, &labels, base.head(), &words, seed)
         .context("the head cannot be fitted")?;
     if unlabelled > 0 {
@@ -128,6 +153,19 @@ pub fn train_pair(
         seed,
         held_out: Vec::new(),
     })
+}
+
+/// What each number of labels of a pair is worth on the rows that it leaves.
+pub fn learning_curve(
+    data: Data,
+    (strong, weak): (&str, &str),
+    base: &Model,
+    embedding: &Embedding<'_>,
+    counts: &[usize],
+    seeds: u64,
+) -> anyhow::Result<Report> {
+    let rows = PairRows::of(data, strong, weak, base, embedding)?;
+    learning::curve(&rows.features, &rows.labels, base.head(), &rows.words, counts, seeds)
 }
 
 fn features(

@@ -108,3 +108,57 @@ fn a_model_is_placed_from_some_answers() {
         refused(&run(dir.path(), &["calibrate-model", "--data", "data.jsonl", "--name", "x"]));
     assert!(error.contains("no row has a result of `x`; the data knows: m"), "{error}");
 }
+
+/// Sixty labelled rows: easy ones both models answer, hard ones only the large one.
+fn labelled() -> String {
+    let line = |at: usize| {
+        let (prompt, small) = match at % 3 {
+            0 => (format!("Prove theorem {at} on the convergence of random series."), 0),
+            _ => (format!("Say hello to guest {at}."), 1),
+        };
+        let results = json!({
+            "small": {"score": small, "cost_usd": 0.001},
+            "large": {"score": 1, "cost_usd": 0.01},
+        });
+        json!({"id": at.to_string(), "prompt": prompt, "results": results}).to_string() + "\n"
+    };
+    (0..60).map(line).collect()
+}
+
+#[test]
+fn thresholds_are_tuned_shown_and_written_with_comments_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("weighbridge.toml");
+    fs::write(&config, CONFIG).unwrap();
+    fs::write(dir.path().join("data.jsonl"), labelled()).unwrap();
+    let goal = ["tune", "--data", "data.jsonl", "--keep-quality", "0.99"];
+    let text = printed(&run(dir.path(), &goal));
+    assert!(text.contains("-below = 0.5  # from the first week"), "{text}");
+    assert_eq!(fs::read_to_string(&config).unwrap(), CONFIG, "without --write nothing changes");
+
+    let text = printed(&run(dir.path(), &[&goal[..], &["--write", "--json"]].concat()));
+    let tuned: Value = serde_json::from_str(&text).unwrap();
+    let promised = &tuned["tuned"]["promised"];
+    assert!(promised["quality_kept"]["value"].as_f64().unwrap() >= 0.99, "{tuned}");
+    assert!(promised["cost_share"]["value"].as_f64().unwrap() < 0.6, "{tuned}");
+    let written = fs::read_to_string(&config).unwrap();
+    assert!(written.contains("# Thresholds are tuned monthly."));
+    assert!(written.contains("  # from the first week") && !written.contains("below = 0.5 "));
+    assert!(run(dir.path(), &["check"]).status.success(), "the written file is valid");
+
+    let text = printed(&run(dir.path(), &["tune", "--data", "data.jsonl", "--table"]));
+    assert!(text.contains("60 rows"), "{text}");
+}
+
+#[test]
+fn recorded_traffic_tunes_shares_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("weighbridge.toml"), CONFIG).unwrap();
+    fs::write(dir.path().join("log.jsonl"), log().repeat(10)).unwrap();
+    let text = printed(&run(dir.path(), &["tune", "--log", "log.jsonl", "--strong-share", "0.2"]));
+    assert!(text.contains("+below = 0.8  # from the first week"), "{text}");
+    let error = refused(&run(dir.path(), &["tune", "--log", "log.jsonl", "--max-cost", "0.5"]));
+    assert!(error.contains("only --strong-share can be tuned"), "{error}");
+    let error = refused(&run(dir.path(), &["tune", "--log", "log.jsonl", "--strong-share", "2"]));
+    assert!(error.contains("--strong-share is 2, which does not lie in 0..1"), "{error}");
+}
