@@ -1,0 +1,300 @@
+//! A whole chat completion.
+
+use serde::Deserialize;
+
+use super::{finish_reason, stop_from, usage_object, write::google_signature};
+use crate::protocol::{
+    json::{Json, RawObject, object},
+    neutral::{
+        Answer, Dialect, Part, PartBody, ProviderError, Signature, ToolCall, Usage,
+    },
+    translate::Show,
+};
+
+const ME: Dialect = Dialect::OpenAiChat;
+
+/// A completion, or a chunk of one: they differ in `message` and `delta` only.
+#[derive(Deserialize)]
+pub(super) struct Completion {
+    pub id: Option<String>,
+    pub model: Option<String>,
+    #[serde(default)]
+    pub choices: Option<Vec<Choice>>,
+    pub usage: Option<WireUsage>,
+    pub error: Option<Json>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Choice {
+    pub index: Option<u64>,
+    #[serde(alias = "delta")]
+    pub message: Option<Message>,
+    pub finish_reason: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+pub(super) struct Message {
+    pub content: Option<Content>,
+    pub refusal: Option<String>,
+    pub reasoning_content: Option<String>,
+    /// OpenRouter's, vLLM's newer and Ollama's name for it.
+    pub reasoning: Option<String>,
+    pub thinking_blocks: Option<Vec<Block>>,
+    pub tool_calls: Option<Vec<Call>>,
+    pub function_call: Option<Function>,
+}
+
+/// Mistral's reasoning models answer with an array of parts.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum Content {
+    Text(String),
+    Parts(Vec<ContentPart>),
+}
+
+#[derive(Deserialize)]
+pub(super) struct ContentPart {
+    pub text: Option<String>,
+    pub thinking: Option<Vec<ContentPart>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Block {
+    pub thinking: Option<String>,
+    pub signature: Option<String>,
+    pub data: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Call {
+    pub index: Option<u64>,
+    pub id: Option<String>,
+    pub function: Option<Function>,
+    pub extra_content: Option<ExtraContent>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Function {
+    pub name: Option<String>,
+    /// A string; some servers send an object.
+    pub arguments: Option<Json>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct ExtraContent {
+    google: Option<GoogleContent>,
+}
+
+#[derive(Deserialize)]
+struct GoogleContent {
+    thought_signature: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct WireUsage {
+    prompt_tokens: Option<u64>,
+    completion_tokens: Option<u64>,
+    prompt_tokens_details: Option<PromptDetails>,
+    completion_tokens_details: Option<CompletionDetails>,
+    /// DeepSeek's place for it.
+    prompt_cache_hit_tokens: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct PromptDetails {
+    cached_tokens: Option<u64>,
+    #[serde(alias = "cache_creation_tokens")]
+    cache_write_tokens: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct CompletionDetails {
+    reasoning_tokens: Option<u64>,
+}
+
+impl WireUsage {
+    pub fn usage(&self) -> Usage {
+        let prompt = self.prompt_tokens_details.as_ref();
+        let completion = self.completion_tokens_details.as_ref();
+        let cached = prompt.and_then(|details| details.cached_tokens);
+        Usage {
+            input_tokens: self.prompt_tokens.unwrap_or(0),
+            cache_read_tokens: cached.or(self.prompt_cache_hit_tokens).unwrap_or(0),
+            cache_write_tokens: prompt.and_then(|details| details.cache_write_tokens).unwrap_or(0),
+            output_tokens: self.completion_tokens.unwrap_or(0),
+            reasoning_tokens: completion.and_then(|details| details.reasoning_tokens).unwrap_or(0),
+        }
+    }
+}
+
+impl Content {
+    /// Its texts: what is said, and before that what was thought.
+    pub fn texts(&self) -> (String, String) {
+        match self {
+            Self::Text(text) => (text.clone(), String::new()),
+            Self::Parts(parts) => {
+                let join = |parts: &[ContentPart]| {
+                    parts.iter().filter_map(|part| part.text.as_deref()).collect::<String>()
+                };
+                let thinking = parts.iter().filter_map(|part| part.thinking.as_deref());
+                (join(parts), thinking.map(join).collect())
+            }
+        }
+    }
+}
+
+impl Function {
+    pub fn arguments(&self) -> String {
+        let text = |json: &Json| json.as_string().unwrap_or_else(|| json.text().to_owned());
+        self.arguments.as_ref().map(text).unwrap_or_default()
+    }
+}
+
+impl Call {
+    pub fn signature(&self) -> Option<Signature> {
+        let google = self.extra_content.as_ref()?.google.as_ref()?;
+        Signature::read(google.thought_signature.as_deref()?, ME)
+    }
+}
+
+/// Names the maker of a signature that came without one.
+pub(super) fn made_by(signature: Option<Signature>, model: &str) -> Option<Signature> {
+    signature.map(|mut signature| {
+        if signature.maker.model.is_none() && signature.maker.dialect == ME {
+            signature.maker.model = Some(model.to_owned());
+        }
+        signature
+    })
+}
+
+/// Reads a provider's answer; of several choices the first. A body that is an error object is
+/// that error.
+pub fn read_answer(body: &[u8]) -> Result<Answer, ProviderError> {
+    let wire: Completion = serde_json::from_slice(body).map_err(ProviderError::malformed)?;
+    if let Some(error) = wire.error.filter(|error| !error.is_null()) {
+        return Err(crate::protocol::failure::from_error_value(&error, None));
+    }
+    let choice = wire.choices.unwrap_or_default().into_iter().next();
+    let choice = choice.ok_or_else(|| ProviderError::malformed("it has no choice"))?;
+    let mut answer = Answer {
+        id: wire.id.unwrap_or_default(),
+        model: wire.model.unwrap_or_default(),
+        stop: choice.finish_reason.as_deref().map(stop_from).unwrap_or_default(),
+        usage: wire.usage.as_ref().map(WireUsage::usage),
+        ..Answer::default()
+    };
+    let message = choice.message.unwrap_or_default();
+    let mut push = |body| answer.parts.push(Part::new(body));
+    let (text, thought) = message.content.as_ref().map(Content::texts).unwrap_or_default();
+    let reasoning = message.reasoning_content.or(message.reasoning).unwrap_or(thought);
+    let blocks = message.thinking_blocks.unwrap_or_default();
+    if blocks.is_empty() && !reasoning.is_empty() {
+        push(PartBody::Thinking { text: reasoning, signature: None });
+    }
+    let sign = |text: Option<String>| {
+        made_by(text.and_then(|text| Signature::read(&text, ME)), &answer.model)
+    };
+    for block in blocks {
+        push(match sign(block.data) {
+            Some(data) => PartBody::RedactedThinking(data),
+            None => PartBody::Thinking {
+                text: block.thinking.unwrap_or_default(),
+                signature: sign(block.signature),
+            },
+        });
+    }
+    if !text.is_empty() {
+        push(PartBody::Text(text));
+    }
+    if let Some(refusal) = message.refusal.filter(|refusal| !refusal.is_empty()) {
+        push(PartBody::Refusal(refusal));
+    }
+    let old = message.function_call.map(|function| Call {
+        index: None,
+        id: None,
+        function: Some(function),
+        extra_content: None,
+    });
+    let calls = message.tool_calls.unwrap_or_default().into_iter().chain(old);
+    for (at, call) in calls.enumerate() {
+        let signature = made_by(call.signature(), &answer.model);
+        let Some(function) = call.function else { continue };
+        push(PartBody::ToolCall(ToolCall {
+            id: call
+                .id
+                .filter(|id| !id.is_empty())
+                .unwrap_or_else(|| format!("call_{}_{at}", answer.id)),
+            arguments: function.arguments(),
+            name: function.name.unwrap_or_default(),
+            signature,
+        }));
+    }
+    answer.settle_stop();
+    Ok(answer)
+}
+
+/// Writes an answer for a caller.
+pub fn write_answer(answer: &Answer, show: &Show) -> RawObject {
+    let mut content: Option<String> = None;
+    let mut refusal: Option<&str> = None;
+    let mut reasoning = String::new();
+    let mut blocks = Vec::new();
+    let mut calls = Vec::new();
+    for part in &answer.parts {
+        match &part.body {
+            PartBody::Text(text) => content.get_or_insert_default().push_str(text),
+            PartBody::Refusal(text) => refusal = Some(text),
+            PartBody::Thinking { text, signature } => {
+                reasoning.push_str(text);
+                blocks.extend(signature.as_ref().map(|made| thinking_block(text, made)));
+            }
+            PartBody::RedactedThinking(data) => blocks.push(redacted_block(data)),
+            PartBody::ToolCall(call) => {
+                let function = object! { "name": call.name, "arguments": call.arguments };
+                let mut written =
+                    object! { "id": call.id, "type": "function", "function": function };
+                if let Some(made) = &call.signature {
+                    written.put("extra_content", &google_signature(made, ME));
+                }
+                calls.push(written);
+            }
+            PartBody::Image { .. }
+            | PartBody::Document { .. }
+            | PartBody::Audio { .. }
+            | PartBody::ToolResult(_)
+            | PartBody::Native(_) => {}
+        }
+    }
+    let mut message =
+        object! { "role": "assistant", "content": content, "refusal": refusal };
+    if !reasoning.is_empty() {
+        message.put("reasoning_content", &reasoning);
+    }
+    message.put_list("thinking_blocks", &blocks);
+    message.put_list("tool_calls", &calls);
+    let choice = object! {
+        "index": 0,
+        "message": message,
+        "logprobs": None::<u8>,
+        "finish_reason": finish_reason(answer.stop),
+    };
+    let mut body = object! {
+        "id": show.id_or(&answer.id),
+        "object": "chat.completion",
+        "created": show.created,
+        "model": show.model,
+        "choices": [choice],
+    };
+    body.put_some("usage", &answer.usage.as_ref().map(usage_object));
+    body
+}
+
+/// LiteLLM's form of signed reasoning.
+pub(super) fn thinking_block(text: &str, made: &Signature) -> RawObject {
+    object! { "type": "thinking", "thinking": text, "signature": made.write(ME) }
+}
+
+/// The same for reasoning that nobody else can read.
+pub(super) fn redacted_block(data: &Signature) -> RawObject {
+    object! { "type": "redacted_thinking", "data": data.write(ME) }
+}
