@@ -99,7 +99,8 @@ impl MessageReader {
             return Err(MessageError::Checksum { part: "message" });
         }
         message.advance(PRELUDE);
-        let headers = read_headers(message.split_to(headers_length)).ok_or(MessageError::Headers)?;
+        let headers =
+            read_headers(message.split_to(headers_length)).ok_or(MessageError::Headers)?;
         Ok(Some(Message { headers, payload: message }))
     }
 }

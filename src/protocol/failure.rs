@@ -90,27 +90,47 @@ fn kind_of_word(word: &str) -> Option<ErrorKind> {
         "contentfilter" | "contentpolicyviolation" | "responsibleaipolicyviolation" => {
             ErrorKind::ContentPolicy
         }
-        "invalidrequesterror" | "invalidargument" | "failedprecondition" | "validationexception"
-        | "badrequest" | "outofrange" => ErrorKind::InvalidRequest,
-        "authenticationerror" | "invalidapikey" | "unauthenticated" | "unauthorized"
-        | "unrecognizedclientexception" | "expiredtokenexception" => ErrorKind::Authentication,
+        "invalidrequesterror"
+        | "invalidargument"
+        | "failedprecondition"
+        | "validationexception"
+        | "badrequest"
+        | "outofrange" => ErrorKind::InvalidRequest,
+        "authenticationerror"
+        | "invalidapikey"
+        | "unauthenticated"
+        | "unauthorized"
+        | "unrecognizedclientexception"
+        | "expiredtokenexception" => ErrorKind::Authentication,
         "insufficientquota" | "billingerror" | "billinghardlimitreached" => ErrorKind::Billing,
         "permissionerror" | "permissiondenied" | "accessdeniedexception" => ErrorKind::Permission,
         "notfounderror" | "notfound" | "modelnotfound" | "resourcenotfoundexception" => {
             ErrorKind::NotFound
         }
         "requesttoolarge" => ErrorKind::TooLarge,
-        "ratelimiterror" | "ratelimitexceeded" | "resourceexhausted" | "toomanyrequests"
-        | "throttlingexception" | "servicequotaexceededexception" | "requests" | "tokens" => {
-            ErrorKind::RateLimit
-        }
-        "overloadederror" | "unavailable" | "serviceunavailableexception" | "overloaded"
-        | "modelnotreadyexception" | "slowdown" => ErrorKind::Overloaded,
+        "ratelimiterror"
+        | "ratelimitexceeded"
+        | "resourceexhausted"
+        | "toomanyrequests"
+        | "throttlingexception"
+        | "servicequotaexceededexception"
+        | "requests"
+        | "tokens" => ErrorKind::RateLimit,
+        "overloadederror"
+        | "unavailable"
+        | "serviceunavailableexception"
+        | "overloaded"
+        | "modelnotreadyexception"
+        | "slowdown" => ErrorKind::Overloaded,
         "timeouterror" | "deadlineexceeded" | "modeltimeoutexception" => ErrorKind::Timeout,
-        "servererror" | "apierror" | "internal" | "internalserverexception" | "internalerror"
-        | "internalservererror" | "modelstreamerrorexception" | "modelerrorexception" => {
-            ErrorKind::Server
-        }
+        "servererror"
+        | "apierror"
+        | "internal"
+        | "internalserverexception"
+        | "internalerror"
+        | "internalservererror"
+        | "modelstreamerrorexception"
+        | "modelerrorexception" => ErrorKind::Server,
         _ => return None,
     })
 }
@@ -152,9 +172,7 @@ fn kind_of_status(status: Option<u16>) -> ErrorKind {
 /// `google.rpc.RetryInfo` among the details: `{"retryDelay":"37s"}`.
 fn retry_info(error: &RawObject) -> Option<Duration> {
     let details: Vec<Json> = serde_json::from_str(error.get("details")?.get()).ok()?;
-    details.iter().find_map(|detail| {
-        duration(&object_of(detail)?.take("retryDelay")?.as_string()?)
-    })
+    details.iter().find_map(|detail| duration(&object_of(detail)?.take("retryDelay")?.as_string()?))
 }
 
 /// OpenAI: "Please try again in 1.244s", "… in 6m0s", "… in 120ms".
@@ -220,10 +238,9 @@ fn openai_type(kind: ErrorKind) -> &'static str {
         ErrorKind::NotFound => "not_found_error",
         ErrorKind::RateLimit => "rate_limit_error",
         ErrorKind::Timeout => "timeout_error",
-        ErrorKind::Overloaded
-        | ErrorKind::Server
-        | ErrorKind::Truncated
-        | ErrorKind::Malformed => "server_error",
+        ErrorKind::Overloaded | ErrorKind::Server | ErrorKind::Truncated | ErrorKind::Malformed => {
+            "server_error"
+        }
     }
 }
 
@@ -297,7 +314,13 @@ mod tests {
             (401, r#"{"message":"invalid api token"}"#, ErrorKind::Authentication, None, None),
             (500, r#"{"error":"boom"}"#, ErrorKind::Server, None, None),
             (502, "<html>\n<b>Bad gateway</b></html>", ErrorKind::Server, None, None),
-            (400, r#"{"detail":[{"msg":"field required"}]}"#, ErrorKind::InvalidRequest, None, None),
+            (
+                400,
+                r#"{"detail":[{"msg":"field required"}]}"#,
+                ErrorKind::InvalidRequest,
+                None,
+                None,
+            ),
         ] {
             let error = read_error(status, body.as_bytes());
             assert_eq!(error.kind, kind, "{body}");

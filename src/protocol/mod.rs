@@ -6,13 +6,17 @@
 //! everything goes through one neutral form: read [`neutral`], then [`translate`].
 
 pub mod anthropic;
+pub mod bedrock;
 pub mod chat;
 pub mod chunk;
+pub mod cohere;
 pub mod event_stream;
 pub mod failure;
 pub mod fields;
+pub mod gemini;
 pub mod json;
 pub mod neutral;
 pub mod openai_chat;
+pub mod openai_responses;
 pub mod sse;
 pub mod translate;

@@ -7,7 +7,7 @@ use crate::protocol::{
     failure,
     json::{Json, RawObject, object},
     neutral::{
-        Answer, Dialect, Part, PartBody, ProviderError, Signature, Stop, ToolCall, Usage,
+        Answer, Dialect, Part, PartBody, ProviderError, Signature, Stop, ToolCall, Usage, Warnings,
     },
     translate::Show,
 };
@@ -103,11 +103,9 @@ fn part(block: Block, model: &str) -> PartBody {
             text: block.thinking.unwrap_or_default(),
             signature: made(block.signature, model),
         },
-        "redacted_thinking" => PartBody::RedactedThinking(Signature::made(
-            block.data.unwrap_or_default(),
-            ME,
-            model,
-        )),
+        "redacted_thinking" => {
+            PartBody::RedactedThinking(Signature::made(block.data.unwrap_or_default(), ME, model))
+        }
         kind => PartBody::Native(Json::of(&object! { "type": kind })),
     }
 }
@@ -132,12 +130,8 @@ pub fn write_answer(answer: &Answer, show: &Show) -> RawObject {
                 // This dialect has no place for a call's signature: it goes before the call, as
                 // reasoning without text.
                 content.extend(call.signature.as_ref().map(|made| thinking_block("", Some(made))));
-                let input = Json::parse_object(&call.arguments).unwrap_or_else(|| {
-                    if call.arguments.trim().is_empty() {
-                        return Json::of(&RawObject::default());
-                    }
-                    Json::of(&object! { "arguments": call.arguments })
-                });
+                // Text that is no JSON stays readable inside the object.
+                let input = call.input("", &mut Warnings::default());
                 object! { "type": "tool_use", "id": call.id, "name": call.name, "input": input }
             }
             PartBody::Image { .. }

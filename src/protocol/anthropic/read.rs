@@ -3,8 +3,8 @@
 use crate::protocol::{
     fields::{Fields, RequestError, StringOrParts},
     neutral::{
-        Conversation, Dialect, Effort, Format, Function, Part, PartBody, Reasoning, Role, Signature,
-        Source, Tool, ToolCall, ToolChoice, ToolResult, Turn, Warnings,
+        Conversation, Dialect, Effort, Format, Function, Part, PartBody, Reasoning, Role,
+        Signature, Source, Tool, ToolCall, ToolChoice, ToolResult, Turn, Warnings,
     },
 };
 

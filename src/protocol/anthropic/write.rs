@@ -3,8 +3,8 @@
 use crate::protocol::{
     json::{Json, RawObject, object},
     neutral::{
-        Conversation, Dialect, Effort, Format, Part, PartBody, Role, Source, Target, Tool, ToolCall,
-        ToolChoice, Turn, Warnings, Written,
+        Conversation, Dialect, Effort, Format, Part, PartBody, Role, Source, Target, Tool,
+        ToolCall, ToolChoice, Turn, Warnings, Written,
     },
 };
 
@@ -253,8 +253,7 @@ impl Writer<'_> {
                 for (at, part) in result.content.iter().enumerate() {
                     content.extend(self.block(part, &format!("{path}.content[{at}]")));
                 }
-                let mut block =
-                    object! { "type": "tool_result", "tool_use_id": result.call_id };
+                let mut block = object! { "type": "tool_result", "tool_use_id": result.call_id };
                 block.put("content", &content);
                 if result.is_error {
                     block.put("is_error", &true);
@@ -288,7 +287,7 @@ impl Writer<'_> {
         if call.signature.is_some() {
             self.warn("signature_dropped", path);
         }
-        let input = call_input(call, path, self.warnings);
+        let input = call.input(path, self.warnings);
         object! { "type": "tool_use", "id": call.id, "name": call.name, "input": input }
     }
 
@@ -309,22 +308,6 @@ impl Writer<'_> {
     }
 }
 
-/// A call's arguments where a dialect takes an object only: text that is none is kept inside
-/// one, and named.
-pub(in crate::protocol) fn call_input(
-    call: &ToolCall,
-    path: &str,
-    warnings: &mut Warnings,
-) -> Json {
-    if call.arguments.trim().is_empty() {
-        return Json::of(&RawObject::default());
-    }
-    Json::parse_object(&call.arguments).unwrap_or_else(|| {
-        warnings.add("arguments_not_json", path);
-        Json::of(&object! { "arguments": call.arguments })
-    })
-}
-
 /// Tools, their choice, and the tool that stands in for a JSON schema, if one must.
 fn tools(
     conversation: &Conversation,
@@ -338,8 +321,7 @@ fn tools(
             Tool::Function(function) => {
                 let mut written = object! { "name": function.name };
                 written.put_some("description", &function.description);
-                let schema = function.parameters.clone();
-                written.put("input_schema", &schema.unwrap_or_else(empty_schema));
+                written.put("input_schema", &function.schema());
                 written.put_some("strict", &function.strict.filter(|strict| *strict));
                 written.put_some("cache_control", &function.cache);
                 tools.push(Json::of(&written));
@@ -384,9 +366,4 @@ fn tools(
         body.put("tool_choice", &choice);
     }
     schema_tool
-}
-
-/// The schema of a function without arguments, where a dialect demands one.
-pub(in crate::protocol) fn empty_schema() -> Json {
-    Json::of(&object! { "type": "object", "properties": RawObject::default() })
 }

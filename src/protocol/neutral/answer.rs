@@ -128,9 +128,7 @@ impl Accumulator {
             }
             Event::PartStart { kind, .. } => answer.parts.push(Part::new(match kind {
                 PartKind::Text => PartBody::Text(String::new()),
-                PartKind::Thinking => {
-                    PartBody::Thinking { text: String::new(), signature: None }
-                }
+                PartKind::Thinking => PartBody::Thinking { text: String::new(), signature: None },
                 PartKind::RedactedThinking(data) => PartBody::RedactedThinking(data.clone()),
                 PartKind::Refusal => PartBody::Refusal(String::new()),
                 PartKind::ToolCall { id, name, signature } => PartBody::ToolCall(ToolCall {
@@ -176,6 +174,11 @@ impl Accumulator {
     /// The answer so far.
     pub fn answer(&self) -> &Answer {
         &self.answer
+    }
+
+    /// The answer.
+    pub fn into_answer(self) -> Answer {
+        self.answer
     }
 
     fn body(&mut self, index: usize) -> Option<&mut PartBody> {

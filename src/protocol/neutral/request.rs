@@ -1,7 +1,7 @@
 //! A request in no dialect: what every provider of chat models can be asked.
 
 use super::{Dialect, Signature, Warnings};
-use crate::protocol::json::Json;
+use crate::protocol::json::{Json, RawObject, object};
 
 /// A request as a caller meant it.
 ///
@@ -226,6 +226,20 @@ pub struct ToolCall {
     pub signature: Option<Signature>,
 }
 
+impl ToolCall {
+    /// The arguments where a dialect takes an object only: text that is none is kept inside one,
+    /// and named.
+    pub fn input(&self, path: &str, warnings: &mut Warnings) -> Json {
+        if self.arguments.trim().is_empty() {
+            return Json::of(&RawObject::default());
+        }
+        Json::parse_object(&self.arguments).unwrap_or_else(|| {
+            warnings.add("arguments_not_json", path);
+            Json::of(&object! { "arguments": self.arguments })
+        })
+    }
+}
+
 /// What a tool answered.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ToolResult {
@@ -259,6 +273,15 @@ pub struct Function {
     pub strict: Option<bool>,
     /// Anthropic's `cache_control` object.
     pub cache: Option<Json>,
+}
+
+impl Function {
+    /// The schema of its arguments, where a dialect demands one.
+    pub fn schema(&self) -> Json {
+        self.parameters.clone().unwrap_or_else(|| {
+            Json::of(&object! { "type": "object", "properties": RawObject::default() })
+        })
+    }
 }
 
 /// Which tool must be called.

@@ -100,9 +100,8 @@ impl Conversation {
     ) {
         let openai = |d| matches!(d, Dialect::OpenAiChat | Dialect::OpenAiResponses);
         for (name, value) in &self.extra {
-            let shared = openai(self.origin)
-                && openai(dialect)
-                && OPENAI_SHARED.contains(&name.as_str());
+            let shared =
+                openai(self.origin) && openai(dialect) && OPENAI_SHARED.contains(&name.as_str());
             if self.origin == dialect || shared {
                 body.put(name, value);
             } else {

@@ -5,9 +5,7 @@ use serde::Deserialize;
 use super::{finish_reason, stop_from, usage_object, write::google_signature};
 use crate::protocol::{
     json::{Json, RawObject, object},
-    neutral::{
-        Answer, Dialect, Part, PartBody, ProviderError, Signature, ToolCall, Usage,
-    },
+    neutral::{Answer, Dialect, Part, PartBody, ProviderError, Signature, ToolCall, Usage},
     translate::Show,
 };
 
@@ -265,8 +263,7 @@ pub fn write_answer(answer: &Answer, show: &Show) -> RawObject {
             | PartBody::Native(_) => {}
         }
     }
-    let mut message =
-        object! { "role": "assistant", "content": content, "refusal": refusal };
+    let mut message = object! { "role": "assistant", "content": content, "refusal": refusal };
     if !reasoning.is_empty() {
         message.put("reasoning_content", &reasoning);
     }

@@ -4,8 +4,8 @@ use crate::protocol::{
     fields::{Fields, RequestError, StringOrParts},
     json::Json,
     neutral::{
-        Conversation, Dialect, Effort, Format, Function, Part, PartBody, Reasoning, Role, Signature,
-        Source, Tool, ToolCall, ToolChoice, ToolResult, Turn, Warnings,
+        Conversation, Dialect, Effort, Format, Function, Part, PartBody, Reasoning, Role,
+        Signature, Source, Tool, ToolCall, ToolChoice, ToolResult, Turn, Warnings,
     },
 };
 
@@ -127,9 +127,7 @@ fn assistant(message: &mut Fields, warnings: &mut Warnings) -> Result<Vec<Part>,
     let blocks = message.objects("thinking_blocks")?;
     if blocks.is_empty() {
         let thinking = thinking.filter(|text| !text.is_empty());
-        parts.extend(
-            thinking.map(|text| Part::new(PartBody::Thinking { text, signature: None })),
-        );
+        parts.extend(thinking.map(|text| Part::new(PartBody::Thinking { text, signature: None })));
     }
     for mut block in blocks {
         let text: Option<String> = block.optional("thinking")?;
@@ -138,10 +136,9 @@ fn assistant(message: &mut Fields, warnings: &mut Warnings) -> Result<Vec<Part>,
         let sign = |text: Option<String>| text.and_then(|text| Signature::read(&text, ME));
         parts.push(Part::new(match sign(data) {
             Some(data) => PartBody::RedactedThinking(data),
-            None => PartBody::Thinking {
-                text: text.unwrap_or_default(),
-                signature: sign(signature),
-            },
+            None => {
+                PartBody::Thinking { text: text.unwrap_or_default(), signature: sign(signature) }
+            }
         }));
     }
     parts.extend(content(message, "content", warnings)?);

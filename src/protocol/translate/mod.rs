@@ -11,10 +11,11 @@ pub use super::failure::{read_error, write_error};
 pub use stream::{StreamDecoder, StreamEncoder};
 
 use super::{
-    anthropic,
+    anthropic, bedrock, cohere,
     fields::RequestError,
+    gemini,
     neutral::{Answer, Conversation, Dialect, ProviderError, Surface, Target, Written},
-    openai_chat,
+    openai_chat, openai_responses,
 };
 
 /// How an answer is shown to the caller.
@@ -41,8 +42,8 @@ impl Show {
 pub fn read_request(surface: Surface, body: &[u8]) -> Result<Conversation, RequestError> {
     match surface {
         Surface::OpenAiChat => openai_chat::read_request(body),
+        Surface::OpenAiResponses => openai_responses::read_request(body),
         Surface::Anthropic => anthropic::read_request(body),
-        _ => todo!(),
     }
 }
 
@@ -50,8 +51,11 @@ pub fn read_request(surface: Surface, body: &[u8]) -> Result<Conversation, Reque
 pub fn write_request(conversation: &Conversation, target: &Target<'_>) -> Written {
     match target.dialect {
         Dialect::OpenAiChat => openai_chat::write_request(conversation, target),
+        Dialect::OpenAiResponses => openai_responses::write_request(conversation, target),
         Dialect::Anthropic => anthropic::write_request(conversation, target),
-        _ => todo!(),
+        Dialect::Gemini => gemini::write_request(conversation, target),
+        Dialect::Bedrock => bedrock::write_request(conversation, target),
+        Dialect::Cohere => cohere::write_request(conversation, target),
     }
 }
 
@@ -65,8 +69,11 @@ pub fn read_answer(
 ) -> Result<Answer, ProviderError> {
     let mut answer = match dialect {
         Dialect::OpenAiChat => openai_chat::read_answer(body),
+        Dialect::OpenAiResponses => openai_responses::read_answer(body),
         Dialect::Anthropic => anthropic::read_answer(body),
-        _ => todo!(),
+        Dialect::Gemini => gemini::read_answer(body),
+        Dialect::Bedrock => bedrock::read_answer(body, model),
+        Dialect::Cohere => cohere::read_answer(body, model),
     }?;
     if answer.model.is_empty() {
         model.clone_into(&mut answer.model);
@@ -81,8 +88,8 @@ pub fn read_answer(
 pub fn write_answer(surface: Surface, answer: &Answer, show: &Show) -> Vec<u8> {
     match surface {
         Surface::OpenAiChat => openai_chat::write_answer(answer, show),
+        Surface::OpenAiResponses => openai_responses::write_answer(answer, show),
         Surface::Anthropic => anthropic::write_answer(answer, show),
-        _ => todo!(),
     }
     .to_bytes()
 }

@@ -4,10 +4,11 @@ use bytes::Bytes;
 
 use super::Show;
 use crate::protocol::{
-    anthropic,
+    anthropic, bedrock, cohere,
     event_stream::MessageReader,
+    gemini,
     neutral::{Dialect, Event, PartKind, ProviderError, Stop, Surface, parts::Parts},
-    openai_chat,
+    openai_chat, openai_responses,
     sse::FrameReader,
 };
 
@@ -33,7 +34,11 @@ enum Framing {
 #[derive(Debug)]
 enum Decoder {
     Chat(openai_chat::Decoder),
+    Responses(openai_responses::Decoder),
     Anthropic(anthropic::Decoder),
+    Gemini(gemini::Decoder),
+    Bedrock(bedrock::Decoder),
+    Cohere(cohere::Decoder),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +63,11 @@ impl StreamDecoder {
         };
         let decoder = match dialect {
             Dialect::OpenAiChat => Decoder::Chat(openai_chat::Decoder::default()),
+            Dialect::OpenAiResponses => Decoder::Responses(openai_responses::Decoder::default()),
             Dialect::Anthropic => Decoder::Anthropic(anthropic::Decoder::default()),
+            Dialect::Gemini => Decoder::Gemini(gemini::Decoder::default()),
+            Dialect::Bedrock => Decoder::Bedrock(bedrock::Decoder::new(model)),
+            Dialect::Cohere => Decoder::Cohere(cohere::Decoder::new(model)),
         };
         let schema_tool = schema_tool.map(|name| SchemaTool { name, ..SchemaTool::default() });
         Self { framing, dialect: decoder, parts: Parts::default(), schema_tool, state: State::Open }
@@ -129,6 +138,7 @@ impl StreamDecoder {
                     let message = reader.next_message().map_err(ProviderError::malformed)?;
                     let Some(message) = message else { return Ok(false) };
                     match &mut self.dialect {
+                        Decoder::Bedrock(decoder) => decoder.message(&message, &mut self.parts)?,
                         _ => false,
                     }
                 }
@@ -166,14 +176,22 @@ impl Decoder {
     fn event(&mut self, data: &[u8], parts: &mut Parts) -> Result<bool, ProviderError> {
         match self {
             Self::Chat(decoder) => decoder.event(data, parts),
+            Self::Responses(decoder) => decoder.event(data, parts),
             Self::Anthropic(decoder) => decoder.event(data, parts),
+            Self::Gemini(decoder) => decoder.event(data, parts),
+            Self::Cohere(decoder) => decoder.event(data, parts),
+            Self::Bedrock(_) => Ok(false),
         }
     }
 
     fn close(&mut self, parts: &mut Parts) -> Result<bool, ProviderError> {
         match self {
             Self::Chat(decoder) => decoder.close(parts),
+            Self::Responses(decoder) => decoder.close(parts),
             Self::Anthropic(decoder) => decoder.close(parts),
+            Self::Gemini(decoder) => decoder.close(parts),
+            Self::Bedrock(decoder) => decoder.close(parts),
+            Self::Cohere(decoder) => decoder.close(parts),
         }
     }
 }
@@ -221,6 +239,7 @@ pub struct StreamEncoder(Encoder);
 #[derive(Debug)]
 enum Encoder {
     Chat(openai_chat::Encoder),
+    Responses(Box<openai_responses::Encoder>),
     Anthropic(anthropic::Encoder),
 }
 
@@ -230,6 +249,7 @@ impl StreamEncoder {
         Self(match surface {
             Surface::OpenAiChat => Encoder::Chat(openai_chat::Encoder::new(show)),
             Surface::OpenAiResponses => {
+                Encoder::Responses(Box::new(openai_responses::Encoder::new(show)))
             }
             Surface::Anthropic => Encoder::Anthropic(anthropic::Encoder::new(show)),
         })
@@ -241,6 +261,7 @@ impl StreamEncoder {
         for event in events {
             match &mut self.0 {
                 Encoder::Chat(encoder) => encoder.encode(event, &mut out),
+                Encoder::Responses(encoder) => encoder.encode(event, &mut out),
                 Encoder::Anthropic(encoder) => encoder.encode(event, &mut out),
             }
         }
