@@ -12,4 +12,5 @@ mod scripted;
 mod streams;
 mod tidy;
 mod train;
+mod translation;
 mod wordpiece;

@@ -101,19 +101,13 @@ fn part(block: Block, model: &str) -> PartBody {
         }),
         "thinking" => PartBody::Thinking {
             text: block.thinking.unwrap_or_default(),
-            signature: made(block.signature, model),
+            signature: Signature::some(block.signature, ME, model),
         },
         "redacted_thinking" => {
             PartBody::RedactedThinking(Signature::made(block.data.unwrap_or_default(), ME, model))
         }
         kind => PartBody::Native(Json::of(&object! { "type": kind })),
     }
-}
-
-/// A signature of this model's, unless it is empty.
-pub(super) fn made(signature: Option<String>, model: &str) -> Option<Signature> {
-    let signature = signature.filter(|text| !text.is_empty())?;
-    Some(Signature::made(signature, ME, model))
 }
 
 /// Writes an answer for a caller.

@@ -6,7 +6,7 @@
 use serde::Deserialize;
 
 use super::{
-    answer::{Block, Message, WireUsage, made},
+    answer::{Block, Message, WireUsage},
     stop_from,
 };
 use crate::protocol::{
@@ -127,7 +127,9 @@ impl Decoder {
             "thinking" => {
                 parts.end_prose();
                 parts.thinking(block.thinking.as_deref().unwrap_or_default());
-                if let Some(signature) = made(block.signature, &self.model) {
+                if let Some(signature) =
+                    Signature::some(block.signature, Dialect::Anthropic, &self.model)
+                {
                     parts.signature(signature);
                 }
             }
@@ -155,7 +157,7 @@ impl Decoder {
     fn delta(&mut self, index: u64, delta: Delta, parts: &mut Parts) {
         parts.text(delta.text.as_deref().unwrap_or_default());
         parts.thinking(delta.thinking.as_deref().unwrap_or_default());
-        if let Some(signature) = made(delta.signature, &self.model) {
+        if let Some(signature) = Signature::some(delta.signature, Dialect::Anthropic, &self.model) {
             parts.signature(signature);
         }
         // Input of blocks that are no tool calls of the caller's (server tools) is not theirs;

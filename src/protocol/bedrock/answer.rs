@@ -8,6 +8,8 @@ use crate::protocol::{
     neutral::{Answer, Dialect, Part, PartBody, ProviderError, Signature, ToolCall, Usage},
 };
 
+const ME: Dialect = Dialect::Bedrock;
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Response {
@@ -80,12 +82,6 @@ impl WireUsage {
     }
 }
 
-/// A signature of this model's, unless it is empty.
-pub(super) fn made(signature: Option<String>, model: &str) -> Option<Signature> {
-    let signature = signature.filter(|text| !text.is_empty())?;
-    Some(Signature::made(signature, Dialect::Bedrock, model))
-}
-
 /// Reads a provider's answer. Converse names neither an id nor the model.
 pub fn read_answer(body: &[u8], model: &str) -> Result<Answer, ProviderError> {
     let wire: Response = serde_json::from_slice(body).map_err(ProviderError::malformed)?;
@@ -115,13 +111,13 @@ fn part(block: Block, model: &str) -> PartBody {
         });
     }
     if let Some(reasoning) = block.reasoning_content {
-        if let Some(data) = made(reasoning.redacted_content, model) {
+        if let Some(data) = Signature::some(reasoning.redacted_content, ME, model) {
             return PartBody::RedactedThinking(data);
         }
         if let Some(text) = reasoning.reasoning_text {
             return PartBody::Thinking {
                 text: text.text.unwrap_or_default(),
-                signature: made(text.signature, model),
+                signature: Signature::some(text.signature, ME, model),
             };
         }
     }

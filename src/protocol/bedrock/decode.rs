@@ -2,12 +2,13 @@
 
 use serde::Deserialize;
 
-use super::answer::{WireUsage, made};
+use super::answer::WireUsage;
 use crate::protocol::{
     anthropic::stop_from,
     event_stream::Message,
     failure,
-    neutral::{ProviderError, Stop, parts::Parts},
+    json::{Json, object},
+    neutral::{Dialect, ProviderError, Signature, Stop, parts::Parts},
 };
 
 /// Reads one message after the other.
@@ -132,10 +133,14 @@ impl Decoder {
         }
         if let Some(reasoning) = delta.reasoning_content {
             parts.thinking(reasoning.text.as_deref().unwrap_or_default());
-            if let Some(signature) = made(reasoning.signature, &self.model) {
+            if let Some(signature) =
+                Signature::some(reasoning.signature, Dialect::Bedrock, &self.model)
+            {
                 parts.signature(signature);
             }
-            if let Some(data) = made(reasoning.redacted_content, &self.model) {
+            if let Some(data) =
+                Signature::some(reasoning.redacted_content, Dialect::Bedrock, &self.model)
+            {
                 parts.redacted(data);
             }
         }
@@ -149,6 +154,6 @@ fn exception(message: &Message) -> ProviderError {
     let code = code.unwrap_or("internalServerException");
     let sentence = failure::read_error(500, &message.payload).message;
     let sentence = message.header(":error-message").unwrap_or(&sentence);
-    let error = crate::protocol::json::object! { "code": code, "message": sentence };
-    failure::from_error_value(&crate::protocol::json::Json::of(&error), None)
+    let error = object! { "code": code, "message": sentence };
+    failure::from_error_value(&Json::of(&error), None)
 }

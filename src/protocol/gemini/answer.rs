@@ -6,10 +6,7 @@ use super::Decoder;
 use crate::protocol::{
     failure,
     json::Json,
-    neutral::{
-        Accumulator, Answer, Dialect, ErrorKind, ProviderError, Signature, Stop, Usage,
-        parts::Parts,
-    },
+    neutral::{Accumulator, Answer, ErrorKind, ProviderError, Stop, Usage, parts::Parts},
 };
 
 #[derive(Deserialize)]
@@ -108,12 +105,6 @@ pub(super) fn stop_from(reason: &str, message: Option<&str>) -> Result<Stop, Pro
         }
         _ => Stop::EndTurn,
     })
-}
-
-/// A signature of this model's, unless it is empty.
-pub(super) fn made(signature: Option<String>, model: &str) -> Option<Signature> {
-    let signature = signature.filter(|text| !text.is_empty())?;
-    Some(Signature::made(signature, Dialect::Gemini, model))
 }
 
 /// Reads a provider's answer: a stream of one chunk. A body that is an error object is that

@@ -1,9 +1,9 @@
 //! Gemini's stream, chunk by chunk. It has no last event: the close is the end.
 
-use super::answer::{Response, WirePart, made, stop_from};
+use super::answer::{Response, WirePart, stop_from};
 use crate::protocol::{
     json::Json,
-    neutral::{ProviderError, Stop, parts::Parts},
+    neutral::{Dialect, ProviderError, Signature, Stop, parts::Parts},
 };
 
 /// Reads the data of one event after the other.
@@ -56,7 +56,7 @@ impl Decoder {
     }
 
     fn part(&mut self, part: WirePart, parts: &mut Parts) {
-        let signature = made(part.thought_signature, &self.model);
+        let signature = Signature::some(part.thought_signature, Dialect::Gemini, &self.model);
         if let Some(call) = part.function_call {
             let key = self.calls;
             self.calls += 1;

@@ -35,6 +35,12 @@ impl Signature {
         Self { value: value.into(), maker: Maker { dialect, model } }
     }
 
+    /// The same, unless there is none.
+    pub fn some(value: Option<String>, dialect: Dialect, model: &str) -> Option<Self> {
+        let value = value.filter(|text| !text.is_empty())?;
+        Some(Self::made(value, dialect, model))
+    }
+
     /// A signature as a caller sent it on a surface; `None` when it is empty.
     pub fn read(text: &str, surface: Dialect) -> Option<Self> {
         if text.is_empty() {

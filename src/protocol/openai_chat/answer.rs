@@ -149,20 +149,10 @@ impl Function {
 }
 
 impl Call {
-    pub fn signature(&self) -> Option<Signature> {
+    pub fn signature(&self, model: &str) -> Option<Signature> {
         let google = self.extra_content.as_ref()?.google.as_ref()?;
-        Signature::read(google.thought_signature.as_deref()?, ME)
+        Signature::some(google.thought_signature.clone(), ME, model)
     }
-}
-
-/// Names the maker of a signature that came without one.
-pub(super) fn made_by(signature: Option<Signature>, model: &str) -> Option<Signature> {
-    signature.map(|mut signature| {
-        if signature.maker.model.is_none() && signature.maker.dialect == ME {
-            signature.maker.model = Some(model.to_owned());
-        }
-        signature
-    })
 }
 
 /// Reads a provider's answer; of several choices the first. A body that is an error object is
@@ -189,9 +179,7 @@ pub fn read_answer(body: &[u8]) -> Result<Answer, ProviderError> {
     if blocks.is_empty() && !reasoning.is_empty() {
         push(PartBody::Thinking { text: reasoning, signature: None });
     }
-    let sign = |text: Option<String>| {
-        made_by(text.and_then(|text| Signature::read(&text, ME)), &answer.model)
-    };
+    let sign = |text| Signature::some(text, ME, &answer.model);
     for block in blocks {
         push(match sign(block.data) {
             Some(data) => PartBody::RedactedThinking(data),
@@ -215,7 +203,7 @@ pub fn read_answer(body: &[u8]) -> Result<Answer, ProviderError> {
     });
     let calls = message.tool_calls.unwrap_or_default().into_iter().chain(old);
     for (at, call) in calls.enumerate() {
-        let signature = made_by(call.signature(), &answer.model);
+        let signature = call.signature(&answer.model);
         let Some(function) = call.function else { continue };
         push(PartBody::ToolCall(ToolCall {
             id: call

@@ -4,7 +4,7 @@
 //! calls in one chunk, calls without index or all of index 0, a close without `[DONE]`.
 
 use super::{
-    answer::{Completion, Content, Message, WireUsage, made_by},
+    answer::{Completion, Content, Message, WireUsage},
     stop_from,
 };
 use crate::protocol::{
@@ -19,6 +19,8 @@ pub struct Decoder {
     id: String,
     model: String,
     stop: Option<Stop>,
+    /// `reasoning_content` has come.
+    reasoned: bool,
 }
 
 impl Decoder {
@@ -64,11 +66,11 @@ impl Decoder {
         let (text, thought) = message.content.as_ref().map(Content::texts).unwrap_or_default();
         let reasoning = message.reasoning_content.or(message.reasoning).unwrap_or(thought);
         parts.thinking(&reasoning);
+        self.reasoned |= !reasoning.is_empty();
         for block in message.thinking_blocks.unwrap_or_default() {
-            let sign = |text: Option<String>| {
-                made_by(Signature::read(&text?, Dialect::OpenAiChat), &self.model)
-            };
-            if reasoning.is_empty() {
+            let sign = |text| Signature::some(text, Dialect::OpenAiChat, &self.model);
+            // Beside `reasoning_content`, a block repeats what has been said.
+            if !self.reasoned {
                 parts.thinking(block.thinking.as_deref().unwrap_or_default());
             }
             if let Some(data) = sign(block.data) {
@@ -82,7 +84,7 @@ impl Decoder {
         parts.refusal(message.refusal.as_deref().unwrap_or_default());
         for (at, call) in message.tool_calls.unwrap_or_default().into_iter().enumerate() {
             let key = call.index.unwrap_or(at as u64);
-            let signature = made_by(call.signature(), &self.model);
+            let signature = call.signature(&self.model);
             let id = call.id.as_deref().unwrap_or_default();
             let function = call.function.as_ref();
             let name = function.and_then(|function| function.name.as_deref()).unwrap_or_default();

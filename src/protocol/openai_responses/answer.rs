@@ -114,8 +114,7 @@ impl Item {
 
     /// Its seal.
     pub fn signature(&self, model: &str) -> Option<Signature> {
-        let sealed = self.encrypted_content.as_deref().filter(|text| !text.is_empty())?;
-        Some(Signature::made(sealed, Dialect::OpenAiResponses, model))
+        Signature::some(self.encrypted_content.clone(), Dialect::OpenAiResponses, model)
     }
 }
 

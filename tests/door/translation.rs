@@ -1,0 +1,716 @@
+//! Translation between surfaces and dialects: golden files, and what must hold for all of them.
+//!
+//! `tests/data/translation/` holds a table of fixtures × dialects. A directory is a fixture; the
+//! file named after a dialect is what came in, the files `to_*` are what goes out. After a change
+//! that is meant, `UPDATE_GOLDEN=1 cargo test --test door translation` rewrites the latter; their
+//! difference is then read like any other.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use proptest::prelude::*;
+use weighbridge::protocol::{
+    event_stream::write_message,
+    json::Json,
+    neutral::{
+        Accumulator, Answer, Conversation, Dialect, ErrorKind, Event, Format, Function, Part,
+        PartBody, PartKind, ProviderError, Role, Signature, Source, Stop, Surface, Target, Tool,
+        ToolCall, ToolChoice, ToolResult, Turn, Warnings,
+    },
+    translate::{
+        Show, StreamDecoder, StreamEncoder, read_answer, read_request, write_answer, write_error,
+        write_request,
+    },
+};
+
+const SURFACES: [Surface; 3] = [Surface::OpenAiChat, Surface::OpenAiResponses, Surface::Anthropic];
+const MAX_EVENT_BYTES: usize = 1 << 20;
+
+fn data(kind: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/translation").join(kind)
+}
+
+fn surface_of(dialect: Dialect) -> Option<Surface> {
+    SURFACES.into_iter().find(|surface| Dialect::from(*surface) == dialect)
+}
+
+/// A fixture: its directory, its dialect, what came in.
+struct Fixture {
+    directory: PathBuf,
+    dialect: Dialect,
+    input: Vec<u8>,
+}
+
+fn fixtures(kind: &str) -> Vec<Fixture> {
+    let mut found = Vec::new();
+    for directory in fs::read_dir(data(kind)).unwrap().map(|entry| entry.unwrap().path()) {
+        for dialect in Dialect::ALL {
+            for extension in ["json", "sse", "jsonl"] {
+                let file = directory.join(dialect.name()).with_extension(extension);
+                let Ok(input) = fs::read(file) else { continue };
+                let input = if extension == "jsonl" { event_stream(&input) } else { input };
+                found.push(Fixture { directory: directory.clone(), dialect, input });
+            }
+        }
+    }
+    found.sort_by(|a, b| a.directory.cmp(&b.directory));
+    assert!(!found.is_empty());
+    found
+}
+
+/// Lines of `{"headers":{…},"payload":{…}}` as binary messages.
+fn event_stream(lines: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let line: serde_json::Value = serde_json::from_slice(line).unwrap();
+        let headers: Vec<(&str, &str)> = line["headers"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str().unwrap()))
+            .collect();
+        bytes.extend(write_message(&headers, line["payload"].to_string().as_bytes()));
+    }
+    bytes
+}
+
+/// Compares with the golden file, or rewrites it.
+fn golden(path: &Path, found: &str, faults: &mut Vec<String>) {
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(path, found).unwrap();
+    } else if fs::read_to_string(path).unwrap_or_default() != found {
+        faults.push(format!("{}:\n{found}", path.display()));
+    }
+}
+
+/// JSON for the eye: two spaces a level, digits untouched.
+fn pretty(json: &str) -> String {
+    let mut out = String::new();
+    let (mut depth, mut in_string, mut escaped) = (0, false, false);
+    let mut chars = json.chars().peekable();
+    let newline = |out: &mut String, depth: usize| {
+        out.push('\n');
+        out.push_str(&"  ".repeat(depth));
+    };
+    while let Some(c) = chars.next() {
+        if in_string {
+            out.push(c);
+            in_string = escaped || c != '"';
+            escaped = c == '\\' && !escaped;
+            continue;
+        }
+        match c {
+            '{' | '[' => {
+                out.push(c);
+                while chars.next_if(|c| c.is_ascii_whitespace()).is_some() {}
+                if let Some(close) = chars.next_if(|c| matches!(c, '}' | ']')) {
+                    out.push(close);
+                } else {
+                    depth += 1;
+                    newline(&mut out, depth);
+                }
+            }
+            '}' | ']' => {
+                depth -= 1;
+                newline(&mut out, depth);
+                out.push(c);
+            }
+            ',' => {
+                out.push(c);
+                newline(&mut out, depth);
+            }
+            ':' => out.push_str(": "),
+            c if c.is_ascii_whitespace() => {}
+            c => {
+                in_string = c == '"';
+                out.push(c);
+            }
+        }
+    }
+    out.push('\n');
+    out
+}
+
+fn show() -> Show {
+    Show {
+        id: "weighbridge-1".to_owned(),
+        model: "model-1".to_owned(),
+        created: 1_700_000_000,
+        include_usage: true,
+    }
+}
+
+fn decode(fixture: &Fixture) -> Vec<Event> {
+    let mut decoder = StreamDecoder::new(fixture.dialect, "model-1", None, MAX_EVENT_BYTES);
+    let mut events = decoder.push(&fixture.input);
+    events.extend(decoder.close());
+    events
+}
+
+fn answer_of(events: &[Event]) -> Answer {
+    let mut answer = Accumulator::default();
+    events.iter().for_each(|event| answer.add(event));
+    answer.into_answer()
+}
+
+#[test]
+fn requests_are_translated_as_the_golden_files_say() {
+    let mut faults = Vec::new();
+    for fixture in fixtures("requests") {
+        let surface = surface_of(fixture.dialect).unwrap();
+        let conversation = read_request(surface, &fixture.input).unwrap();
+        for dialect in Dialect::ALL.into_iter().filter(|dialect| *dialect != fixture.dialect) {
+            let model = match dialect {
+                Dialect::Gemini => "gemini-3-pro",
+                Dialect::Bedrock => "eu.anthropic.model-1",
+                _ => "model-1",
+            };
+            let written = write_request(&conversation, &Target::new(dialect, model));
+            let warnings: Vec<String> = written
+                .warnings
+                .iter()
+                .map(|warning| format!("{} {}", warning.code, warning.path))
+                .collect();
+            let found = format!(
+                r#"{{"warnings":{},"schema_tool":{},"body":{}}}"#,
+                serde_json::to_string(&warnings).unwrap(),
+                serde_json::to_string(&written.schema_tool).unwrap(),
+                String::from_utf8(written.body).unwrap(),
+            );
+            serde_json::from_str::<serde_json::Value>(&found).unwrap();
+            let path = fixture.directory.join(format!("to_{}.json", dialect.name()));
+            golden(&path, &pretty(&found), &mut faults);
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn answers_are_translated_as_the_golden_files_say() {
+    let mut faults = Vec::new();
+    for fixture in fixtures("answers") {
+        let answer = read_answer(fixture.dialect, &fixture.input, "model-1", None).unwrap();
+        for surface in SURFACES {
+            let found = String::from_utf8(write_answer(surface, &answer, &show())).unwrap();
+            let name = format!("to_{}.json", Dialect::from(surface).name());
+            golden(&fixture.directory.join(name), &pretty(&found), &mut faults);
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn streams_are_translated_as_the_golden_files_say() {
+    let mut faults = Vec::new();
+    for fixture in fixtures("streams") {
+        let events = decode(&fixture);
+        let listed: String = events.iter().map(|event| format!("{event:?}\n")).collect();
+        golden(&fixture.directory.join("events.txt"), &listed, &mut faults);
+        for surface in SURFACES {
+            let found = StreamEncoder::new(surface, show()).encode(&events);
+            let name = format!("to_{}.sse", Dialect::from(surface).name());
+            let found = String::from_utf8(found.to_vec()).unwrap();
+            golden(&fixture.directory.join(name), &found, &mut faults);
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// What of an answer survives on every surface: order aside, text, calls, seals, and counts.
+fn essence(answer: &Answer) -> (String, Vec<String>, Vec<ToolCall>, Stop, [u64; 3]) {
+    let mut text = String::new();
+    let (mut seals, mut calls) = (Vec::new(), Vec::new());
+    // On another surface a seal carries its maker's name before it.
+    let bare = |seal: &Signature| seal.value.rsplit(':').next().unwrap_or_default().to_owned();
+    for part in &answer.parts {
+        match &part.body {
+            PartBody::Text(said) | PartBody::Refusal(said) => text.push_str(said),
+            PartBody::Thinking { text: thought, signature } => {
+                text.push_str(thought);
+                seals.extend(signature.as_ref().map(bare));
+            }
+            PartBody::RedactedThinking(data) => seals.push(bare(data)),
+            PartBody::ToolCall(call) => {
+                seals.extend(call.signature.as_ref().map(bare));
+                let arguments = Json::parse(&call.arguments)
+                    .map(|json| json.read::<serde_json::Value>().unwrap().to_string());
+                let arguments = arguments.unwrap_or_else(|| call.arguments.clone());
+                calls.push(ToolCall { signature: None, arguments, ..call.clone() });
+            }
+            _ => {}
+        }
+    }
+    let usage = answer.usage.unwrap_or_default();
+    let counts = [usage.input_tokens, usage.output_tokens, usage.cache_read_tokens];
+    (text, seals, calls, answer.stop, counts)
+}
+
+#[test]
+fn a_stream_says_the_same_on_every_surface() {
+    for fixture in fixtures("streams") {
+        let events = decode(&fixture);
+        if !matches!(events.last(), Some(Event::Finish { .. })) {
+            continue;
+        }
+        let answer = answer_of(&events);
+        for surface in SURFACES {
+            let bytes = StreamEncoder::new(surface, show()).encode(&events);
+            let mut decoder = StreamDecoder::new(surface.into(), "model-1", None, MAX_EVENT_BYTES);
+            let mut again = decoder.push(&bytes);
+            again.extend(decoder.close());
+            assert!(decoder.finished(), "{surface:?} {}", fixture.directory.display());
+            let mut expected = essence(&answer);
+            let refused = answer.parts.iter().any(|part| matches!(part.body, PartBody::Refusal(_)));
+            if refused && surface == Surface::Anthropic {
+                expected.3 = Stop::ContentFilter;
+            }
+            let found = essence(&answer_of(&again));
+            assert_eq!(found, expected, "{surface:?} {}", fixture.directory.display());
+        }
+    }
+}
+
+#[test]
+fn a_whole_answer_says_the_same_on_every_surface() {
+    for fixture in fixtures("answers") {
+        let answer = read_answer(fixture.dialect, &fixture.input, "model-1", None).unwrap();
+        for surface in SURFACES {
+            let body = write_answer(surface, &answer, &show());
+            let again = read_answer(surface.into(), &body, "model-1", None).unwrap();
+            let mut expected = essence(&answer);
+            if surface == Surface::Anthropic {
+                // Arguments that are no JSON go into an object there.
+                for call in &mut expected.2 {
+                    if Json::parse(&call.arguments).is_none() {
+                        call.arguments =
+                            serde_json::json!({ "arguments": call.arguments }).to_string();
+                    }
+                }
+            }
+            assert_eq!(essence(&again), expected, "{surface:?} {}", fixture.directory.display());
+        }
+    }
+}
+
+#[test]
+fn a_schema_without_native_support_is_a_forced_tool_and_its_call_is_text_again() {
+    let fixture = fixtures("requests").into_iter().find(|f| f.directory.ends_with("schema"));
+    let conversation = read_request(Surface::OpenAiChat, &fixture.unwrap().input).unwrap();
+    let target = Target { json_schema: false, ..Target::new(Dialect::Anthropic, "model-1") };
+    let written = write_request(&conversation, &target);
+    assert_eq!(written.schema_tool.as_deref(), Some("person"));
+    assert_eq!(written.warnings.to_string(), "reasoning_dropped:reasoning");
+    let body: serde_json::Value = serde_json::from_slice(&written.body).unwrap();
+    assert_eq!(body["tool_choice"], serde_json::json!({"type": "tool", "name": "person"}));
+
+    let whole = br#"{"id":"m","model":"model-1","content":[{"type":"tool_use","id":"t","name":"person","input":{"name":"Ada"}}],"stop_reason":"tool_use"}"#;
+    let answer = read_answer(Dialect::Anthropic, whole, "model-1", Some("person")).unwrap();
+    assert_eq!(answer.parts, [Part::text(r#"{"name":"Ada"}"#)]);
+    assert_eq!(answer.stop, Stop::EndTurn);
+
+    let stream = [
+        r#"{"type":"message_start","message":{"id":"m","model":"model-1"}}"#,
+        r#"{"type":"content_block_start","index":0,"content_block":{"type":"tool_use","id":"t","name":"person","input":{}}}"#,
+        r#"{"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":"{\"name\":\"Ada\"}"}}"#,
+        r#"{"type":"content_block_stop","index":0}"#,
+        r#"{"type":"message_delta","delta":{"stop_reason":"tool_use"}}"#,
+        r#"{"type":"message_stop"}"#,
+    ];
+    let tool = Some("person".to_owned());
+    let mut decoder = StreamDecoder::new(Dialect::Anthropic, "model-1", tool, MAX_EVENT_BYTES);
+    let mut events = Vec::new();
+    for data in stream {
+        events.extend(decoder.push(format!("data: {data}\n\n").as_bytes()));
+    }
+    let streamed = answer_of(&events);
+    assert_eq!((&streamed.parts, streamed.stop), (&answer.parts, answer.stop));
+}
+
+#[test]
+fn what_providers_get_wrong_in_a_stream_is_told_as_it_is() {
+    for (dialect, stream, expected) in [
+        (Dialect::OpenAiChat, "", Some(ErrorKind::Truncated)),
+        (Dialect::OpenAiChat, "data: [DONE]\n\n", Some(ErrorKind::Truncated)),
+        (Dialect::OpenAiChat, "data: {\"choices\n\n", Some(ErrorKind::Malformed)),
+        (Dialect::OpenAiChat, "data: <html>\n\n", Some(ErrorKind::Malformed)),
+        // A last event without its blank line, and none at all after the reason to stop.
+        (
+            Dialect::OpenAiChat,
+            "data: {\"choices\":[{\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}]}",
+            None,
+        ),
+        (
+            Dialect::Anthropic,
+            "data: {\"type\":\"message_start\",\"message\":{}}\n\n",
+            Some(ErrorKind::Truncated),
+        ),
+        (Dialect::Anthropic, "data: {\"a\":1}\n\n", Some(ErrorKind::Malformed)),
+        (
+            Dialect::Anthropic,
+            "data: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"x\"}}\n\n",
+            Some(ErrorKind::Overloaded),
+        ),
+        (
+            Dialect::OpenAiResponses,
+            "data: {\"type\":\"response.failed\",\"response\":{\"status\":\"failed\",\"error\":{\"code\":\"rate_limit_exceeded\",\"message\":\"x\"}}}\n\n",
+            Some(ErrorKind::RateLimit),
+        ),
+        (
+            Dialect::OpenAiResponses,
+            "data: {\"type\":\"error\",\"code\":\"server_error\",\"message\":\"x\",\"param\":null}\n\n",
+            Some(ErrorKind::Server),
+        ),
+        (
+            Dialect::Gemini,
+            "data: {\"error\":{\"code\":503,\"message\":\"x\",\"status\":\"UNAVAILABLE\"}}\n\n",
+            Some(ErrorKind::Overloaded),
+        ),
+        (
+            Dialect::Gemini,
+            "data: {\"candidates\":[{\"finishReason\":\"MALFORMED_FUNCTION_CALL\"}]}\n\n",
+            Some(ErrorKind::Server),
+        ),
+        (Dialect::Gemini, "data: {\"promptFeedback\":{\"blockReason\":\"SAFETY\"}}\n\n", None),
+        (Dialect::Bedrock, "HTTP garbage that is no message", Some(ErrorKind::Malformed)),
+        (
+            Dialect::Cohere,
+            "data: {\"type\":\"message-end\",\"delta\":{\"finish_reason\":\"ERROR\"}}\n\n",
+            Some(ErrorKind::Server),
+        ),
+    ] {
+        let mut decoder = StreamDecoder::new(dialect, "model-1", None, MAX_EVENT_BYTES);
+        let mut events = decoder.push(stream.as_bytes());
+        events.extend(decoder.close());
+        let found = match events.last() {
+            Some(Event::Error(error)) => Some(error.kind),
+            Some(Event::Finish { .. }) => None,
+            last => panic!("{dialect:?} {stream}: ends with {last:?}"),
+        };
+        assert_eq!(found, expected, "{dialect:?} {stream}");
+        assert_eq!((decoder.finished(), decoder.failed()), (found.is_none(), found.is_some()));
+        assert!(decoder.push(b"data: {}\n\n").is_empty(), "an ended decoder says no more");
+        check_promise(&events);
+    }
+}
+
+#[test]
+fn calls_are_told_apart_however_a_server_numbers_them() {
+    let chunk = |calls: &str| {
+        format!("data: {{\"choices\":[{{\"delta\":{{\"tool_calls\":[{calls}]}}}}]}}\n\n")
+    };
+    let done =
+        "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
+    for (name, stream) in [
+        (
+            "all of index 0",
+            chunk(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{}"}}"#)
+                + &chunk(r#"{"index":0,"id":"b","function":{"name":"g","arguments":"{\"x\":1}"}}"#),
+        ),
+        (
+            "without index, arguments as an object",
+            chunk(
+                r#"{"id":"a","function":{"name":"f","arguments":{}}},{"id":"b","function":{"name":"g","arguments":{"x":1}}}"#,
+            ),
+        ),
+        (
+            "arguments before the name, name and id repeated",
+            chunk(r#"{"index":0,"id":"a","function":{"arguments":"{"}}"#)
+                + &chunk(r#"{"index":0,"id":"a","function":{"name":"f","arguments":""}}"#)
+                + &chunk(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"}"}}"#)
+                + &chunk(r#"{"index":1,"id":"b","function":{"name":"g","arguments":"{\"x\":1}"}}"#),
+        ),
+    ] {
+        let mut decoder = StreamDecoder::new(Dialect::OpenAiChat, "model-1", None, MAX_EVENT_BYTES);
+        let events = decoder.push((stream + done).as_bytes());
+        check_promise(&events);
+        let answer = answer_of(&events);
+        assert_eq!(answer.stop, Stop::ToolUse, "{name}: calls end a turn whatever it says");
+        let calls: Vec<(String, String, String)> = essence(&answer)
+            .2
+            .into_iter()
+            .map(|call| (call.id, call.name, call.arguments))
+            .collect();
+        let call = |id: &str, name: &str, arguments: &str| {
+            (id.to_owned(), name.to_owned(), arguments.to_owned())
+        };
+        assert_eq!(calls, [call("a", "f", "{}"), call("b", "g", r#"{"x":1}"#)], "{name}");
+    }
+}
+
+#[test]
+fn errors_have_the_surfaces_own_shape() {
+    let error = ProviderError::new(ErrorKind::Overloaded, "no room");
+    let written = |surface: Surface| -> serde_json::Value {
+        serde_json::from_slice(&write_error(surface.into(), &error, "req-1").to_bytes()).unwrap()
+    };
+    assert_eq!(
+        written(Surface::Anthropic),
+        serde_json::json!({
+            "type": "error",
+            "error": {"type": "overloaded_error", "message": "no room"},
+            "request_id": "req-1",
+        })
+    );
+    assert_eq!(
+        written(Surface::OpenAiResponses),
+        serde_json::json!({"error": {
+            "message": "no room", "type": "server_error", "param": null, "code": "overloaded",
+        }})
+    );
+}
+
+/// The decoder's promise about the order of events.
+fn check_promise(events: &[Event]) {
+    let mut open: Vec<usize> = Vec::new();
+    let mut next = 0;
+    let mut started = false;
+    for (at, event) in events.iter().enumerate() {
+        let last = at + 1 == events.len();
+        match event {
+            Event::Start { .. } => assert!(!std::mem::replace(&mut started, true)),
+            Event::PartStart { index, kind } => {
+                assert!(started && *index == next, "{events:?}");
+                next += 1;
+                open.push(*index);
+                if let PartKind::ToolCall { id, .. } = kind {
+                    assert!(!id.is_empty());
+                }
+            }
+            Event::TextDelta { index, .. }
+            | Event::Signature { index, .. }
+            | Event::ArgumentsDelta { index, .. } => assert!(open.contains(index), "{events:?}"),
+            Event::PartEnd { index } => {
+                let at = open.iter().position(|open| open == index);
+                open.remove(at.unwrap_or_else(|| panic!("{events:?}")));
+            }
+            Event::Usage(_) => {}
+            Event::Finish { .. } | Event::Error(_) => {
+                assert!(last && open.is_empty(), "{events:?}")
+            }
+        }
+    }
+    assert!(matches!(events.last(), Some(Event::Finish { .. } | Event::Error(_))));
+}
+
+// ---- requests there and back ----
+
+fn text() -> impl Strategy<Value = String> {
+    "[a-zé\"\\\\ {}]{0,8}[a-z]"
+}
+
+fn image() -> impl Strategy<Value = Part> {
+    let inline = "[A-Za-z0-9]{4}"
+        .prop_map(|data| Source::Base64 { media_type: "image/png".to_owned(), data });
+    let source = prop_oneof![
+        inline,
+        "[a-z]{1,5}".prop_map(|name| Source::Url(format!("https://{name}.example/x.png")))
+    ];
+    source.prop_map(|source| Part::new(PartBody::Image { source, detail: None }))
+}
+
+fn user_turn() -> impl Strategy<Value = Turn> {
+    let part = prop_oneof![text().prop_map(Part::text), image()];
+    prop::collection::vec(part, 1..4).prop_map(|parts| turn(Role::User, parts))
+}
+
+fn turn(role: Role, parts: Vec<Part>) -> Turn {
+    Turn { role, name: None, parts, path: String::new() }
+}
+
+/// An exchange: the model says something and may call tools; their results come with what the
+/// user says next.
+fn exchange() -> impl Strategy<Value = Vec<Turn>> {
+    let call = ("[a-z]{1,6}", prop_oneof![Just("{}"), Just(r#"{"a": [1, 2.50]}"#)], text());
+    (text(), prop::collection::vec(call, 0..3), user_turn(), any::<u32>()).prop_map(
+        |(said, calls, mut next, salt)| {
+            let mut parts = vec![Part::text(said)];
+            let mut results = Vec::new();
+            for (at, (name, arguments, result)) in calls.into_iter().enumerate() {
+                let id = format!("call_{salt}_{at}");
+                results.push(Part::new(PartBody::ToolResult(ToolResult {
+                    call_id: id.clone(),
+                    content: vec![Part::text(result)],
+                    is_error: false,
+                })));
+                let arguments = arguments.to_owned();
+                let call = ToolCall { id, name, arguments, signature: None };
+                parts.push(Part::new(PartBody::ToolCall(call)));
+            }
+            results.append(&mut next.parts);
+            vec![turn(Role::Assistant, parts), turn(Role::User, results)]
+        },
+    )
+}
+
+fn tool() -> impl Strategy<Value = Tool> {
+    ("[a-z]{1,6}", prop::option::of(text()), prop::option::of(Just(true))).prop_map(
+        |(name, description, strict)| {
+            Tool::Function(Function {
+                name,
+                description,
+                parameters: Json::parse(
+                    r#"{"type":"object","properties":{"a":{"type":"string"}}}"#,
+                ),
+                strict,
+                cache: None,
+            })
+        },
+    )
+}
+
+prop_compose! {
+    /// What all three surfaces can say.
+    fn conversation()(
+        system in prop::option::of(text()),
+        first in user_turn(),
+        exchanges in prop::collection::vec(exchange(), 0..3),
+        tools in prop::collection::vec(tool(), 0..3),
+        choice in prop::option::of(prop_oneof![
+            Just(ToolChoice::Auto),
+            Just(ToolChoice::Required),
+            "[a-z]{1,6}".prop_map(ToolChoice::Named),
+        ]),
+        serial in any::<bool>(),
+        schema in any::<bool>(),
+        temperature in prop::option::of(0u8..=10),
+        max_output_tokens in 1u32..5000,
+        user in prop::option::of(text()),
+        stream in any::<bool>(),
+    ) -> Conversation {
+        let mut made = Conversation::new(Dialect::OpenAiChat, "model-1".to_owned());
+        made.system.extend(system.map(Part::text));
+        made.turns = std::iter::once(first).chain(exchanges.into_iter().flatten()).collect();
+        if !tools.is_empty() {
+            made.tool_choice = choice;
+            made.parallel_tool_calls = serial.then_some(false);
+        }
+        made.tools = tools;
+        made.format = schema.then(|| Format::JsonSchema {
+            name: "answer".to_owned(),
+            description: None,
+            schema: Json::parse(r#"{"type":"object"}"#).unwrap(),
+            strict: Some(true),
+        });
+        made.sampling.temperature = temperature.map(|tenths| f64::from(tenths) / 10.0);
+        made.max_output_tokens = Some(max_output_tokens);
+        made.user = user;
+        made.stream = stream;
+        made
+    }
+}
+
+/// The meaning, without what the forms spell differently.
+fn meaning(mut conversation: Conversation) -> Conversation {
+    conversation.origin = Dialect::OpenAiChat;
+    conversation.warnings = Warnings::default();
+    conversation.include_usage = false;
+    conversation.extra.clear();
+    if !conversation.tools.is_empty() {
+        conversation.tool_choice.get_or_insert(ToolChoice::Auto);
+    }
+    for tool in &mut conversation.tools {
+        if let Tool::Function(function) = tool {
+            function.strict = function.strict.filter(|strict| *strict);
+        }
+    }
+    let mut turns: Vec<Turn> = Vec::new();
+    for turn in conversation.turns {
+        match turns.last_mut() {
+            Some(last) if last.role == turn.role => last.parts.extend(turn.parts),
+            _ => turns.push(Turn { path: String::new(), ..turn }),
+        }
+    }
+    conversation.turns = turns;
+    conversation
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_request_there_and_back_keeps_its_meaning(made in conversation()) {
+        for surface in SURFACES {
+            let written = write_request(&made, &Target::new(surface.into(), "model-1"));
+            prop_assert!(written.warnings.is_empty(), "{:?}: {}", surface, written.warnings);
+            let read = read_request(surface, &written.body).unwrap();
+            prop_assert!(read.warnings.is_empty(), "{:?}: {}", surface, read.warnings);
+            prop_assert_eq!(meaning(read), meaning(made.clone()), "{:?}", surface);
+        }
+    }
+
+    #[test]
+    fn any_split_of_a_recorded_stream_gives_the_same_events(
+        cuts in prop::collection::vec(1usize..40, 1..30),
+    ) {
+        for fixture in fixtures("streams") {
+            let mut decoder = StreamDecoder::new(fixture.dialect, "model-1", None, MAX_EVENT_BYTES);
+            let mut events = Vec::new();
+            let mut rest = fixture.input.as_slice();
+            for cut in cuts.iter().cycle() {
+                if rest.is_empty() { break }
+                let (now, later) = rest.split_at((*cut).min(rest.len()));
+                events.extend(decoder.push(now));
+                rest = later;
+            }
+            events.extend(decoder.close());
+            prop_assert_eq!(events, decode(&fixture), "{}", fixture.directory.display());
+        }
+    }
+
+    /// A stream that is cut or damaged keeps the decoder's promise, and one that is cut before
+    /// the reason to stop is no success.
+    #[test]
+    fn a_damaged_stream_ends_truthfully(
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+        cut in any::<bool>(),
+    ) {
+        for mut fixture in fixtures("streams") {
+            let at = at.index(fixture.input.len());
+            if cut { fixture.input.truncate(at) } else { fixture.input[at] = byte }
+            let events = decode(&fixture);
+            check_promise(&events);
+            let text = String::from_utf8_lossy(&fixture.input);
+            if matches!(events.last(), Some(Event::Finish { .. })) {
+                let reasons =
+                    ["finish_reason", "stop_reason", "finishReason", "stopReason", "response.", "message-end"];
+                prop_assert!(reasons.iter().any(|reason| text.contains(reason)));
+            }
+            for surface in SURFACES {
+                let out = StreamEncoder::new(surface, show()).encode(&events);
+                prop_assert!(std::str::from_utf8(&out).is_ok());
+            }
+        }
+    }
+
+    /// A damaged request is an error or a request, never a panic, and what was read is written.
+    #[test]
+    fn a_damaged_request_is_no_panic(at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        for mut fixture in fixtures("requests") {
+            let at = at.index(fixture.input.len());
+            fixture.input[at] = byte;
+            let surface = surface_of(fixture.dialect).unwrap();
+            let Ok(conversation) = read_request(surface, &fixture.input) else { continue };
+            for dialect in Dialect::ALL {
+                let written = write_request(&conversation, &Target::new(dialect, "model-1"));
+                let body: Result<serde_json::Value, _> = serde_json::from_slice(&written.body);
+                prop_assert!(body.is_ok());
+            }
+        }
+    }
+
+    #[test]
+    fn a_damaged_answer_is_no_panic(at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        for mut fixture in fixtures("answers") {
+            let at = at.index(fixture.input.len());
+            fixture.input[at] = byte;
+            if let Ok(answer) = read_answer(fixture.dialect, &fixture.input, "model-1", None) {
+                for surface in SURFACES {
+                    write_answer(surface, &answer, &show());
+                }
+            }
+        }
+    }
+}
