@@ -4,7 +4,7 @@ use crate::protocol::{
     json::{Json, RawObject, object},
     neutral::{
         Conversation, Dialect, Effort, Format, Part, PartBody, Role, Source, Target, Tool,
-        ToolCall, ToolChoice, Turn, Warnings, Written,
+        ToolCall, ToolChoice, Turn, Warnings, Written, target::part_path,
     },
 };
 
@@ -23,8 +23,10 @@ pub fn write_request(conversation: &Conversation, target: &Target<'_>) -> Writte
         [] => {}
         [Part { body: PartBody::Text(text), cache: None }] => body.put("system", text),
         parts => {
-            let blocks: Vec<_> =
-                parts.iter().filter_map(|part| writer.block(part, "system")).collect();
+            let mut blocks = Vec::new();
+            for (at, part) in parts.iter().enumerate() {
+                blocks.extend(writer.block(part, &part_path("system", at)));
+            }
             body.put_list("system", &blocks);
         }
     }
@@ -59,7 +61,12 @@ pub fn write_request(conversation: &Conversation, target: &Target<'_>) -> Writte
             true
         }
     };
-    if let (Some(Format::JsonSchema { schema, .. }), None) = (&conversation.format, &schema_tool) {
+    if let (Some(Format::JsonSchema { schema, description, .. }), None) =
+        (&conversation.format, &schema_tool)
+    {
+        if description.is_some() {
+            warnings.add("field_dropped", "response_format.description");
+        }
         output.put("format", &object! { "type": "json_schema", "schema": schema });
     }
     body.put_object("output_config", &output);
@@ -98,14 +105,15 @@ pub(in crate::protocol) fn thinking(
         warnings.add("reasoning_dropped", "reasoning");
         return Thinking::Off;
     }
-    if wanted.adaptive {
-        return Thinking::Adaptive(wanted.effort.map(|effort| match effort {
+    if target.adaptive_thinking {
+        return Thinking::Adaptive(wanted.effort().map(|effort| match effort {
             Effort::None | Effort::Minimal => "low",
             Effort::XHigh => "max",
             effort => effort.name(),
         }));
     }
-    let Some(budget) = wanted.budget_tokens() else { return Thinking::Off };
+    let adaptive = wanted.adaptive.then(|| Effort::High.budget_tokens());
+    let Some(budget) = wanted.budget_tokens().or(adaptive) else { return Thinking::Off };
     // A budget that comes from a word gives way to the caller's bound; one in numbers does not.
     let budget = match wanted.budget_tokens {
         Some(budget) => budget,
@@ -233,10 +241,15 @@ impl Writer<'_> {
             PartBody::Text(text) | PartBody::Refusal(text) => {
                 object! { "type": "text", "text": text }
             }
-            PartBody::Image { source, .. } => match self.source(source) {
-                Some(source) => object! { "type": "image", "source": source },
-                None => return self.dropped("image_dropped", path),
-            },
+            PartBody::Image { source, detail } => {
+                if detail.is_some() {
+                    self.warn("field_dropped", &format!("{path}.detail"));
+                }
+                match self.source(source) {
+                    Some(source) => object! { "type": "image", "source": source },
+                    None => return self.dropped("image_dropped", path),
+                }
+            }
             PartBody::Document { source, title, context } => match self.source(source) {
                 Some(source) => {
                     let mut block = object! { "type": "document", "source": source };

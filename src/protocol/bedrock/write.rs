@@ -5,7 +5,7 @@ use crate::protocol::{
     json::{Json, RawObject, object},
     neutral::{
         Conversation, Dialect, Format, Part, PartBody, Role, Source, Target, Tool, ToolChoice,
-        ToolResult, Turn, Warnings, Written,
+        ToolResult, Turn, Warnings, Written, target::part_path,
     },
 };
 
@@ -148,7 +148,7 @@ impl Writer<'_> {
     fn blocks(&mut self, parts: &[Part], path: &str) -> Vec<RawObject> {
         let mut blocks = Vec::new();
         for (at, part) in parts.iter().enumerate() {
-            let path = format!("{path}.content[{at}]");
+            let path = part_path(path, at);
             blocks.extend(self.block(part, &path));
             if let Some(mark) = &part.cache {
                 blocks.push(cache_point(mark));
@@ -161,8 +161,14 @@ impl Writer<'_> {
         Some(match &part.body {
             PartBody::Text(text) if text.is_empty() => return None,
             PartBody::Text(text) | PartBody::Refusal(text) => object! { "text": text },
-            PartBody::Image { source: Source::Base64 { media_type, data }, .. } => {
-                let format = media_type.strip_prefix("image/").unwrap_or(media_type);
+            PartBody::Image { source: Source::Base64 { media_type, data }, detail } => {
+                if detail.is_some() {
+                    self.warn("field_dropped", &format!("{path}.detail"));
+                }
+                let format = match media_type.strip_prefix("image/").unwrap_or(media_type) {
+                    "jpg" => "jpeg",
+                    format => format,
+                };
                 let source = object! { "bytes": data };
                 object! { "image": object! { "format": format, "source": source } }
             }
@@ -225,7 +231,7 @@ impl Writer<'_> {
     fn result(&mut self, result: &ToolResult, path: &str) -> RawObject {
         let mut content = Vec::new();
         for (at, part) in result.content.iter().enumerate() {
-            content.extend(self.block(part, &format!("{path}.content[{at}]")));
+            content.extend(self.block(part, &part_path(path, at)));
         }
         let mut written = object! { "toolUseId": result.call_id, "content": content };
         if result.is_error {

@@ -4,7 +4,7 @@ use crate::protocol::{
     json::{Json, RawObject, object},
     neutral::{
         Conversation, Dialect, Effort, Format, Part, PartBody, Role, Signature, Source, Target,
-        Tool, ToolCall, ToolChoice, ToolResult, Turn, Warnings, Written,
+        Tool, ToolCall, ToolChoice, ToolResult, Turn, Warnings, Written, target::part_path,
     },
 };
 
@@ -39,7 +39,10 @@ pub fn write_request(conversation: &Conversation, target: &Target<'_>) -> Writte
     }
     match &conversation.format {
         Some(Format::JsonObject) => config.put("responseMimeType", "application/json"),
-        Some(Format::JsonSchema { schema, .. }) => {
+        Some(Format::JsonSchema { schema, description, .. }) => {
+            if description.is_some() {
+                warnings.add("field_dropped", "response_format.description");
+            }
             config.put("responseMimeType", "application/json");
             config.put("responseJsonSchema", schema);
         }
@@ -139,7 +142,7 @@ impl Writer<'_> {
         let mut carried: Option<&Signature> = None;
         let mut first_call = true;
         for (at, part) in parts.iter().enumerate() {
-            let path = format!("{path}.content[{at}]");
+            let path = part_path(path, at);
             if part.cache.is_some() {
                 self.warn("cache_control_dropped", &format!("{path}.cache_control"));
             }
@@ -165,10 +168,15 @@ impl Writer<'_> {
         Some(match &part.body {
             PartBody::Text(text) if text.is_empty() => return None,
             PartBody::Text(text) | PartBody::Refusal(text) => object! { "text": text },
-            PartBody::Image { source, .. } => match self.data(source) {
-                Some(data) => data,
-                None => return self.dropped("image_dropped", path),
-            },
+            PartBody::Image { source, detail } => {
+                if detail.is_some() {
+                    self.warn("field_dropped", &format!("{path}.detail"));
+                }
+                match self.data(source) {
+                    Some(data) => data,
+                    None => return self.dropped("image_dropped", path),
+                }
+            }
             PartBody::Document { source, title, context } => {
                 if title.is_some() || context.is_some() {
                     self.warn("field_dropped", &format!("{path}.title"));
@@ -245,7 +253,7 @@ impl Writer<'_> {
         let mut texts = Vec::new();
         let mut media = Vec::new();
         for (at, part) in result.content.iter().enumerate() {
-            let path = format!("{path}.content[{at}]");
+            let path = part_path(path, at);
             match &part.body {
                 PartBody::Text(text) => texts.push(text.as_str()),
                 _ => {

@@ -9,6 +9,7 @@ pub mod answer;
 pub mod error;
 pub mod event;
 pub mod parts;
+mod reasoning;
 pub mod request;
 mod signature;
 pub mod target;
@@ -17,9 +18,10 @@ mod warning;
 pub use answer::{Accumulator, Answer, Stop, Usage};
 pub use error::{ErrorKind, ProviderError};
 pub use event::{Event, PartKind};
+pub use reasoning::{Effort, Reasoning};
 pub use request::{
-    Conversation, Effort, Format, Function, Part, PartBody, Reasoning, Role, Sampling, Source,
-    Tool, ToolCall, ToolChoice, ToolResult, Turn,
+    Conversation, Format, Function, Part, PartBody, Role, Sampling, Source, Tool, ToolCall,
+    ToolChoice, ToolResult, Turn,
 };
 pub use signature::{Maker, Signature};
 pub use target::{Target, Written};

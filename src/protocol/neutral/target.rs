@@ -18,6 +18,9 @@ pub struct Target<'a> {
     pub previous_model: Option<&'a str>,
     /// Whether the model reasons on demand; otherwise wishes about it are dropped.
     pub reasoning: bool,
+    /// Whether an Anthropic model decides itself how much to think (`adaptive`); otherwise it is
+    /// given a budget.
+    pub adaptive_thinking: bool,
     /// Whether the provider takes a JSON schema as such; otherwise a forced tool stands in.
     /// Counts for Anthropic and Bedrock.
     pub json_schema: bool,
@@ -38,6 +41,7 @@ impl<'a> Target<'a> {
             max_output_tokens: 4096,
             previous_model: None,
             reasoning: true,
+            adaptive_thinking: false,
             json_schema: true,
             reasoning_content: false,
             old_max_tokens: false,
@@ -74,6 +78,11 @@ pub struct Written {
     pub warnings: Warnings,
     /// The tool that stands in for a JSON schema: the answer's call of it is the answer's text.
     pub schema_tool: Option<String>,
+}
+
+/// The path of a part of a turn or of a tool result at `path`, or of the system's.
+pub(in crate::protocol) fn part_path(path: &str, at: usize) -> String {
+    if path == "system" { format!("system[{at}]") } else { format!("{path}.content[{at}]") }
 }
 
 /// Fields that OpenAI's two surfaces share (API reference, "Create chat completion" and "Create

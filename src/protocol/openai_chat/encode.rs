@@ -77,9 +77,8 @@ impl Encoder {
             Event::Finish { stop, usage, .. } => {
                 let finish = Some(finish_reason(*stop));
                 self.chunk(Some((RawObject::default(), finish)), None, out);
-                if self.show.include_usage {
-                    let usage = usage.unwrap_or_default();
-                    self.chunk(None, Some(usage_object(&usage)), out);
+                if let Some(usage) = usage.as_ref().filter(|_| self.show.include_usage) {
+                    self.chunk(None, Some(usage_object(usage)), out);
                 }
                 put_data("[DONE]", out);
             }

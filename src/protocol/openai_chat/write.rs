@@ -4,7 +4,7 @@ use crate::protocol::{
     json::{Json, RawObject, object},
     neutral::{
         Conversation, Dialect, Format, Part, PartBody, Role, Signature, Source, Target, Tool,
-        ToolChoice, ToolResult, Turn, Warnings, Written,
+        ToolChoice, ToolResult, Turn, Warnings, Written, target::part_path,
     },
 };
 
@@ -81,7 +81,7 @@ impl Writer<'_> {
     fn texts<'p>(&mut self, parts: &'p [Part], path: &str) -> Vec<&'p str> {
         let mut texts = Vec::new();
         for (at, part) in parts.iter().enumerate() {
-            let path = format!("{path}.content[{at}]");
+            let path = part_path(path, at);
             self.cache(part, &path);
             match &part.body {
                 PartBody::Text(text) => texts.push(text.as_str()),
@@ -136,7 +136,7 @@ impl Writer<'_> {
     fn result(&mut self, result: &ToolResult, path: &str, lifted: &mut Vec<RawObject>) {
         let mut texts = Vec::new();
         for (at, part) in result.content.iter().enumerate() {
-            let path = format!("{path}.content[{at}]");
+            let path = part_path(path, at);
             match &part.body {
                 PartBody::Text(text) => texts.push(text.as_str()),
                 _ => {
@@ -188,6 +188,9 @@ impl Writer<'_> {
             PartBody::Audio { data, format } => {
                 let audio = object! { "data": data, "format": format };
                 Some(object! { "type": "input_audio", "input_audio": audio })
+            }
+            PartBody::Native(part) if self.conversation.origin == ME => {
+                RawObject::parse(part.text().as_bytes()).ok()
             }
             _ => {
                 self.warn("part_dropped", path);

@@ -43,7 +43,7 @@ pub fn read_request(body: &[u8]) -> Result<Conversation, RequestError> {
         }
         reasoning.warn_rest(&mut read.warnings);
     }
-    read.extra = body.rest();
+    read.extra.extend(body.rest());
     Ok(read)
 }
 

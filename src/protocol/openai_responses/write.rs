@@ -5,7 +5,7 @@ use crate::protocol::{
     json::{Json, RawObject, object},
     neutral::{
         Conversation, Dialect, Format, Part, PartBody, Role, Source, Target, Tool, ToolChoice,
-        ToolResult, Turn, Warnings, Written,
+        ToolResult, Turn, Warnings, Written, target::part_path,
     },
 };
 
@@ -78,7 +78,7 @@ impl Writer<'_> {
     fn texts(&mut self, parts: &[Part], path: &str) -> String {
         let mut texts = Vec::new();
         for (at, part) in parts.iter().enumerate() {
-            let path = format!("{path}.content[{at}]");
+            let path = part_path(path, at);
             self.cache(part, &path);
             match &part.body {
                 PartBody::Text(text) => texts.push(text.as_str()),
@@ -145,7 +145,7 @@ impl Writer<'_> {
             None => {
                 let mut parts = Vec::new();
                 for (at, part) in result.content.iter().enumerate() {
-                    parts.extend(self.part(part, &format!("{path}.content[{at}]")));
+                    parts.extend(self.part(part, &part_path(path, at)));
                 }
                 item.put("output", &parts);
             }

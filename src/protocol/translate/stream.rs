@@ -7,7 +7,7 @@ use crate::protocol::{
     anthropic, bedrock, cohere,
     event_stream::MessageReader,
     gemini,
-    neutral::{Dialect, Event, PartKind, ProviderError, Stop, Surface, parts::Parts},
+    neutral::{Dialect, ErrorKind, Event, PartKind, ProviderError, Stop, Surface, parts::Parts},
     openai_chat, openai_responses,
     sse::FrameReader,
 };
@@ -97,7 +97,10 @@ impl StreamDecoder {
         let mut outcome = Ok(false);
         if let Framing::Sse(reader) = &mut self.framing {
             reader.push(b"\n\n");
-            outcome = self.read().or(Ok(false));
+            outcome = match self.read() {
+                Err(error) if error.kind == ErrorKind::Malformed => Ok(false),
+                outcome => outcome,
+            };
         }
         let outcome = match outcome {
             Ok(false) => self.dialect.close(&mut self.parts),
