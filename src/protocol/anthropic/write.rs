@@ -4,13 +4,15 @@ use crate::protocol::{
     json::{Json, RawObject, object},
     neutral::{
         Conversation, Dialect, Effort, Format, Part, PartBody, Role, Source, Target, Tool,
-        ToolCall, ToolChoice, Turn, Warnings, Written, target::part_path,
+        ToolCall, ToolChoice, Turn, Warnings, Written, portable_id, target::part_path,
     },
 };
 
 const ME: Dialect = Dialect::Anthropic;
 /// The least thinking that can be asked for (Anthropic, "Extended thinking").
 const MIN_BUDGET_TOKENS: u32 = 1024;
+/// Longest id of a tool call (Bedrock's bound on the same models; Anthropic states none).
+const MAX_ID_CHARS: usize = 64;
 
 /// Writes a request.
 pub fn write_request(conversation: &Conversation, target: &Target<'_>) -> Written {
@@ -266,7 +268,7 @@ impl Writer<'_> {
                 for (at, part) in result.content.iter().enumerate() {
                     content.extend(self.block(part, &format!("{path}.content[{at}]")));
                 }
-                let mut block = object! { "type": "tool_result", "tool_use_id": result.call_id };
+                let mut block = object! { "type": "tool_result", "tool_use_id": portable_id(&result.call_id, MAX_ID_CHARS) };
                 block.put("content", &content);
                 if result.is_error {
                     block.put("is_error", &true);
@@ -301,7 +303,8 @@ impl Writer<'_> {
             self.warn("signature_dropped", path);
         }
         let input = call.input(path, self.warnings);
-        object! { "type": "tool_use", "id": call.id, "name": call.name, "input": input }
+        let id = portable_id(&call.id, MAX_ID_CHARS);
+        object! { "type": "tool_use", "id": id, "name": call.name, "input": input }
     }
 
     fn source(&self, source: &Source) -> Option<RawObject> {

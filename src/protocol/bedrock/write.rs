@@ -5,11 +5,13 @@ use crate::protocol::{
     json::{Json, RawObject, object},
     neutral::{
         Conversation, Dialect, Format, Part, PartBody, Role, Source, Target, Tool, ToolChoice,
-        ToolResult, Turn, Warnings, Written, target::part_path,
+        ToolResult, Turn, Warnings, Written, portable_id, target::part_path,
     },
 };
 
 const ME: Dialect = Dialect::Bedrock;
+/// Longest id of a tool call ("ToolUseBlock").
+const MAX_ID_CHARS: usize = 64;
 
 /// Writes a request.
 pub fn write_request(conversation: &Conversation, target: &Target<'_>) -> Written {
@@ -183,7 +185,7 @@ impl Writer<'_> {
                 }
                 let input = call.input(path, self.warnings);
                 object! { "toolUse": object! {
-                    "toolUseId": call.id, "name": call.name, "input": input,
+                    "toolUseId": portable_id(&call.id, MAX_ID_CHARS), "name": call.name, "input": input,
                 } }
             }
             PartBody::ToolResult(result) => self.result(result, path),
@@ -233,7 +235,8 @@ impl Writer<'_> {
         for (at, part) in result.content.iter().enumerate() {
             content.extend(self.block(part, &part_path(path, at)));
         }
-        let mut written = object! { "toolUseId": result.call_id, "content": content };
+        let mut written =
+            object! { "toolUseId": portable_id(&result.call_id, MAX_ID_CHARS), "content": content };
         if result.is_error {
             written.put("status", "error");
         }

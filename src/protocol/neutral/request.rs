@@ -240,6 +240,19 @@ impl ToolCall {
     }
 }
 
+/// A call's id as other providers take it: letters, digits, `_` and `-`, at most `max_chars` of
+/// them. The same id always gives the same one, so calls and results keep together.
+pub fn portable_id(id: &str, max_chars: usize) -> String {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if id.len() <= max_chars && id.chars().all(allowed) && !id.is_empty() {
+        return id.to_owned();
+    }
+    // What is cut off or replaced still tells ids apart.
+    let check = format!("_{:08x}", crc32fast::hash(id.as_bytes()));
+    let kept = id.chars().map(|c| if allowed(c) { c } else { '_' });
+    kept.take(max_chars.saturating_sub(check.len())).chain(check.chars()).collect()
+}
+
 /// What a tool answered.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ToolResult {

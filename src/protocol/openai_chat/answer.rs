@@ -25,35 +25,29 @@ pub(super) struct Completion {
 #[derive(Deserialize)]
 pub(super) struct Choice {
     pub index: Option<u64>,
-    #[serde(alias = "delta")]
     pub message: Option<Message>,
+    pub delta: Option<Message>,
     pub finish_reason: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
 pub(super) struct Message {
-    pub content: Option<Content>,
+    /// A string; Mistral's reasoning models answer with an array of parts.
+    content: Option<Json>,
     pub refusal: Option<String>,
-    pub reasoning_content: Option<String>,
-    /// OpenRouter's, vLLM's newer and Ollama's name for it.
-    pub reasoning: Option<String>,
+    reasoning_content: Option<String>,
+    /// OpenRouter's, vLLM's newer and Ollama's name for it; a string with those.
+    reasoning: Option<Json>,
     pub thinking_blocks: Option<Vec<Block>>,
     pub tool_calls: Option<Vec<Call>>,
     pub function_call: Option<Function>,
 }
 
-/// Mistral's reasoning models answer with an array of parts.
 #[derive(Deserialize)]
-#[serde(untagged)]
-pub(super) enum Content {
-    Text(String),
-    Parts(Vec<ContentPart>),
-}
-
-#[derive(Deserialize)]
-pub(super) struct ContentPart {
-    pub text: Option<String>,
-    pub thinking: Option<Vec<ContentPart>>,
+struct ContentPart {
+    text: Option<String>,
+    /// An array of parts.
+    thinking: Option<Json>,
 }
 
 #[derive(Deserialize)]
@@ -101,8 +95,9 @@ pub(super) struct WireUsage {
 #[derive(Deserialize)]
 struct PromptDetails {
     cached_tokens: Option<u64>,
-    #[serde(alias = "cache_creation_tokens")]
     cache_write_tokens: Option<u64>,
+    /// LiteLLM's name for it.
+    cache_creation_tokens: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -118,27 +113,38 @@ impl WireUsage {
         Usage {
             input_tokens: self.prompt_tokens.unwrap_or(0),
             cache_read_tokens: cached.or(self.prompt_cache_hit_tokens).unwrap_or(0),
-            cache_write_tokens: prompt.and_then(|details| details.cache_write_tokens).unwrap_or(0),
+            cache_write_tokens: prompt
+                .and_then(|details| details.cache_write_tokens.or(details.cache_creation_tokens))
+                .unwrap_or(0),
             output_tokens: self.completion_tokens.unwrap_or(0),
             reasoning_tokens: completion.and_then(|details| details.reasoning_tokens).unwrap_or(0),
         }
     }
 }
 
-impl Content {
-    /// Its texts: what is said, and before that what was thought.
+impl Message {
+    /// What is said, and what was thought before, wherever the server puts it.
     pub fn texts(&self) -> (String, String) {
-        match self {
-            Self::Text(text) => (text.clone(), String::new()),
-            Self::Parts(parts) => {
-                let join = |parts: &[ContentPart]| {
-                    parts.iter().filter_map(|part| part.text.as_deref()).collect::<String>()
-                };
-                let thinking = parts.iter().filter_map(|part| part.thinking.as_deref());
-                (join(parts), thinking.map(join).collect())
-            }
-        }
+        let (text, thought) = self.content.as_ref().map(content_texts).unwrap_or_default();
+        let other = || self.reasoning.as_ref().and_then(Json::as_string);
+        (text, self.reasoning_content.clone().or_else(other).unwrap_or(thought))
     }
+}
+
+/// The texts of a content field: what is said, and what was thought before.
+fn content_texts(content: &Json) -> (String, String) {
+    if let Some(text) = content.as_string() {
+        return (text, String::new());
+    }
+    let parts: Vec<ContentPart> = content.read().unwrap_or_default();
+    let join = |parts: &[ContentPart]| {
+        parts.iter().filter_map(|part| part.text.as_deref()).collect::<String>()
+    };
+    let thinking = parts.iter().filter_map(|part| {
+        let thinking = part.thinking.as_ref()?;
+        thinking.as_string().or_else(|| Some(join(&thinking.read::<Vec<_>>()?)))
+    });
+    (join(&parts), thinking.collect())
 }
 
 impl Function {
@@ -173,8 +179,7 @@ pub fn read_answer(body: &[u8]) -> Result<Answer, ProviderError> {
     };
     let message = choice.message.unwrap_or_default();
     let mut push = |body| answer.parts.push(Part::new(body));
-    let (text, thought) = message.content.as_ref().map(Content::texts).unwrap_or_default();
-    let reasoning = message.reasoning_content.or(message.reasoning).unwrap_or(thought);
+    let (text, reasoning) = message.texts();
     let blocks = message.thinking_blocks.unwrap_or_default();
     if blocks.is_empty() && !reasoning.is_empty() {
         push(PartBody::Thinking { text: reasoning, signature: None });

@@ -4,7 +4,7 @@
 //! calls in one chunk, calls without index or all of index 0, a close without `[DONE]`.
 
 use super::{
-    answer::{Completion, Content, Message, WireUsage},
+    answer::{Completion, Message, WireUsage},
     stop_from,
 };
 use crate::protocol::{
@@ -27,6 +27,8 @@ impl Decoder {
     /// Reads one event. Returns whether the answer is complete.
     pub fn event(&mut self, data: &[u8], parts: &mut Parts) -> Result<bool, ProviderError> {
         if data.trim_ascii() == DONE {
+            // A server that leaves the reason out has still said that this is all.
+            self.stop = self.stop.or((parts.count() > 0).then_some(Stop::EndTurn));
             return self.close(parts);
         }
         let chunk: Completion = serde_json::from_slice(data).map_err(ProviderError::malformed)?;
@@ -41,7 +43,7 @@ impl Decoder {
         // Other choices than the first are for a caller of the same dialect only.
         let choices = chunk.choices.unwrap_or_default();
         for choice in choices.into_iter().filter(|choice| choice.index.unwrap_or(0) == 0) {
-            if let Some(message) = choice.message {
+            if let Some(message) = choice.delta.or(choice.message) {
                 self.message(message, parts);
             }
             if let Some(reason) = choice.finish_reason.filter(|reason| !reason.is_empty()) {
@@ -63,8 +65,7 @@ impl Decoder {
     }
 
     fn message(&mut self, message: Message, parts: &mut Parts) {
-        let (text, thought) = message.content.as_ref().map(Content::texts).unwrap_or_default();
-        let reasoning = message.reasoning_content.or(message.reasoning).unwrap_or(thought);
+        let (text, reasoning) = message.texts();
         parts.thinking(&reasoning);
         self.reasoned |= !reasoning.is_empty();
         for block in message.thinking_blocks.unwrap_or_default() {

@@ -4,11 +4,13 @@ use crate::protocol::{
     json::{Json, RawObject, object},
     neutral::{
         Conversation, Dialect, Format, Part, PartBody, Role, Signature, Source, Target, Tool,
-        ToolChoice, ToolResult, Turn, Warnings, Written, target::part_path,
+        ToolChoice, ToolResult, Turn, Warnings, Written, portable_id, target::part_path,
     },
 };
 
 const ME: Dialect = Dialect::OpenAiChat;
+/// Longest id of a tool call that OpenAI takes (its error message, "maximum length 40").
+const MAX_ID_CHARS: usize = 40;
 
 /// Writes a request.
 pub fn write_request(conversation: &Conversation, target: &Target<'_>) -> Written {
@@ -151,7 +153,7 @@ impl Writer<'_> {
             self.warn("tool_error_mark_dropped", &format!("{path}.is_error"));
         }
         let content = texts.join("\n");
-        let id = &result.call_id;
+        let id = self.call_id(&result.call_id);
         self.messages.push(object! { "role": "tool", "tool_call_id": id, "content": content });
     }
 
@@ -251,10 +253,17 @@ impl Writer<'_> {
         self.messages.push(message);
     }
 
+    /// Ids of this dialect stay as they are: servers differ in what they take.
+    fn call_id(&self, id: &str) -> String {
+        if self.conversation.origin == ME { id.to_owned() } else { portable_id(id, MAX_ID_CHARS) }
+    }
+
     fn call(&mut self, call: &crate::protocol::neutral::ToolCall, path: &str) -> RawObject {
         let arguments = if call.arguments.is_empty() { "{}" } else { &call.arguments };
         let function = object! { "name": call.name, "arguments": arguments };
-        let mut written = object! { "id": call.id, "type": "function", "function": function };
+        let mut written = object! {
+            "id": self.call_id(&call.id), "type": "function", "function": function,
+        };
         match &call.signature {
             Some(made) if self.target.takes(made) => {
                 written.put("extra_content", &google_signature(made, ME));

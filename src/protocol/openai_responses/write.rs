@@ -5,11 +5,13 @@ use crate::protocol::{
     json::{Json, RawObject, object},
     neutral::{
         Conversation, Dialect, Format, Part, PartBody, Role, Source, Target, Tool, ToolChoice,
-        ToolResult, Turn, Warnings, Written, target::part_path,
+        ToolResult, Turn, Warnings, Written, portable_id, target::part_path,
     },
 };
 
 const ME: Dialect = Dialect::OpenAiResponses;
+/// Longest id of a tool call (API reference, `call_id`).
+const MAX_ID_CHARS: usize = 64;
 
 /// Writes a request.
 pub fn write_request(conversation: &Conversation, target: &Target<'_>) -> Written {
@@ -131,7 +133,7 @@ impl Writer<'_> {
         if result.is_error {
             self.warn("tool_error_mark_dropped", &format!("{path}.is_error"));
         }
-        let mut item = object! { "type": "function_call_output", "call_id": result.call_id };
+        let mut item = object! { "type": "function_call_output", "call_id": portable_id(&result.call_id, MAX_ID_CHARS) };
         let texts: Option<Vec<&str>> = result
             .content
             .iter()
@@ -219,7 +221,7 @@ impl Writer<'_> {
                     }
                     object! {
                         "type": "function_call",
-                        "call_id": call.id,
+                        "call_id": portable_id(&call.id, MAX_ID_CHARS),
                         "name": call.name,
                         "arguments": if call.arguments.is_empty() { "{}" } else { &call.arguments },
                     }
