@@ -138,14 +138,16 @@ impl Accumulator {
                     signature: signature.clone(),
                 }),
             })),
-            Event::TextDelta { index, text: delta } => match self.body(*index) {
-                Some(
+            Event::TextDelta { index, text: delta } => {
+                if let Some(
                     PartBody::Text(text)
                     | PartBody::Refusal(text)
                     | PartBody::Thinking { text, .. },
-                ) => text.push_str(delta),
-                _ => {}
-            },
+                ) = self.body(*index)
+                {
+                    text.push_str(delta);
+                }
+            }
             Event::ArgumentsDelta { index, fragment } => {
                 if let Some(PartBody::ToolCall(call)) = self.body(*index) {
                     call.arguments.push_str(fragment);

@@ -103,8 +103,8 @@ impl Parts {
         self.end_prose();
         let known = self.calls.iter().rposition(|call| call.key == key);
         let same = known.and_then(|at| self.calls.get_mut(at)).filter(|call| {
-            let other_id = !id.is_empty() && !call.id.is_empty() && call.id != id;
-            !(other_id && !name.is_empty())
+            let same_id = id.is_empty() || call.id.is_empty() || call.id == id;
+            same_id || name.is_empty()
         });
         match same {
             Some(call) if call.index.is_none() => {

@@ -43,8 +43,7 @@ impl Encoder {
                 self.id = self.show.id_or(id).to_owned();
                 self.started = true;
                 for name in ["response.created", "response.in_progress"] {
-                    let response =
-                        response(self.answer.answer(), &self.show, &Progress::InProgress);
+                    let response = response(self.answer.answer(), &self.show, &Progress::Running);
                     self.put(name, object! { "response": response }, out);
                 }
             }

@@ -71,7 +71,7 @@ pub(super) fn content_part(part: &Part) -> Option<RawObject> {
 /// How far a response has come.
 pub(super) enum Progress<'a> {
     /// Being written.
-    InProgress,
+    Running,
     /// At its end.
     Ended,
     /// Broken off.
@@ -86,7 +86,7 @@ pub(super) fn response(answer: &Answer, show: &Show, progress: &Progress<'_>) ->
         _ => None,
     };
     let status = match progress {
-        Progress::InProgress => "in_progress",
+        Progress::Running => "in_progress",
         Progress::Failed(_) => "failed",
         Progress::Ended if incomplete.is_some() => "incomplete",
         Progress::Ended => "completed",
@@ -99,7 +99,7 @@ pub(super) fn response(answer: &Answer, show: &Show, progress: &Progress<'_>) ->
         _ => None,
     };
     let mut output = Vec::new();
-    if !matches!(progress, Progress::InProgress) {
+    if !matches!(progress, Progress::Running) {
         let parts = with_call_signatures(answer);
         let items = parts.iter().enumerate();
         output.extend(items.filter_map(|(at, part)| item(part, id, at, "completed")));
@@ -122,7 +122,7 @@ pub(super) fn response(answer: &Answer, show: &Show, progress: &Progress<'_>) ->
         "tool_choice": "auto",
         "tools": [(); 0],
         "top_p": None::<u8>,
-        "usage": answer.usage.filter(|_| !matches!(progress, Progress::InProgress))
+        "usage": answer.usage.filter(|_| !matches!(progress, Progress::Running))
             .as_ref().map(usage_object),
     }
 }

@@ -164,7 +164,7 @@ impl Writer<'_> {
                 let mut image = object! { "type": "input_image" };
                 match (source, source.to_url()) {
                     (_, Some(url)) => image.put("image_url", &url),
-                    (Source::FileId(id), _) if self.from_openai() => image.put("file_id", id),
+                    (Source::FileId(id), _) if self.is_from_openai() => image.put("file_id", id),
                     _ => return self.dropped("image_dropped", path),
                 }
                 image.put_some("detail", detail);
@@ -179,7 +179,7 @@ impl Writer<'_> {
                 match source {
                     Source::Base64 { .. } => file.put_some("file_data", &source.to_url()),
                     Source::Url(url) => file.put("file_url", url),
-                    Source::FileId(id) if self.from_openai() => file.put("file_id", id),
+                    Source::FileId(id) if self.is_from_openai() => file.put("file_id", id),
                     Source::FileId(_) => return self.dropped("document_dropped", path),
                     Source::Text(text) => {
                         return Some(object! { "type": "input_text", "text": text });
@@ -195,7 +195,7 @@ impl Writer<'_> {
         })
     }
 
-    fn from_openai(&self) -> bool {
+    fn is_from_openai(&self) -> bool {
         matches!(self.conversation.origin, Dialect::OpenAiChat | Dialect::OpenAiResponses)
     }
 
