@@ -6,7 +6,7 @@
 //! | storey | module | what it does |
 //! |---|---|---|
 //! | words | [`units`] | money in integer nano-dollars, token counts, probabilities |
-//! | words | [`protocol`] | the OpenAI chat format: requests that keep unknown fields, SSE frames, what a chunk says |
+//! | words | [`protocol`] | the public wire formats: requests that keep unknown fields, SSE and AWS frames, translation between any surface and any provider's dialect |
 //! | rooms | [`classify`] | text → embedding → calibrated score; the scoring queue |
 //! | rooms | [`policy`] | score + needs + table → decision; pure |
 //! | rooms | [`upstream`] | one attempt at a provider: deadlines, errors that say who failed |

@@ -7,13 +7,14 @@
 use std::fmt;
 
 use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{DeserializeOwned, MapAccess, Visitor},
+    ser::SerializeMap,
 };
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 
 /// The top level of a JSON object, in order, with unparsed values.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct RawObject {
     fields: Vec<(String, Box<RawValue>)>,
 }
@@ -28,6 +29,49 @@ impl RawObject {
     /// The value of a field as it arrived, or `None` when it is absent.
     pub fn get(&self, name: &str) -> Option<&RawValue> {
         self.fields.iter().find(|(field, _)| field == name).map(|(_, value)| &**value)
+    }
+
+    /// Appends a field of our own making; the caller sees to it that it is new.
+    pub fn put<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) {
+        // What is written here has string keys only; were it not so, the field would read null.
+        self.fields.push((name.to_owned(), to_raw_value(value).unwrap_or_default()));
+    }
+
+    /// Appends a field that has a value.
+    pub fn put_some<T: Serialize>(&mut self, name: &str, value: &Option<T>) {
+        if let Some(value) = value {
+            self.put(name, value);
+        }
+    }
+
+    /// Appends a list that is not empty.
+    pub fn put_list<T: Serialize>(&mut self, name: &str, values: &[T]) {
+        if !values.is_empty() {
+            self.put(name, values);
+        }
+    }
+
+    /// Appends an object that is not empty.
+    pub fn put_object(&mut self, name: &str, value: &Self) {
+        if !value.is_empty() {
+            self.put(name, value);
+        }
+    }
+
+    /// Whether it has no fields.
+    pub fn is_empty(&self) -> bool {
+        self.fields.is_empty()
+    }
+
+    /// Takes a field out.
+    pub fn take(&mut self, name: &str) -> Option<Json> {
+        let at = self.fields.iter().position(|(field, _)| field == name)?;
+        Some(Json(self.fields.remove(at).1))
+    }
+
+    /// What is left, in order.
+    pub fn into_fields(self) -> Vec<(String, Json)> {
+        self.fields.into_iter().map(|(name, value)| (name, Json(value))).collect()
     }
 
     /// Replaces a field in place, or appends it.
@@ -63,6 +107,82 @@ impl RawObject {
         }
         out.push(b'}');
         out
+    }
+}
+
+impl Serialize for RawObject {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.fields.len()))?;
+        for (name, value) in &self.fields {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+/// A [`RawObject`] written down: `object! { "type": "text", "text": text }`. Values are anything
+/// that serialises; raw JSON among them keeps its bytes.
+macro_rules! object {
+    ($($name:literal: $value:expr),* $(,)?) => {{
+        #[allow(unused_mut, reason = "an object without fields")]
+        let mut object = $crate::protocol::json::RawObject::default();
+        $(object.put($name, &$value);)*
+        object
+    }};
+}
+pub(crate) use object;
+
+/// A JSON value that keeps the bytes it arrived in; two are equal when they mean the same.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Json(Box<RawValue>);
+
+impl Json {
+    /// A value of our own making.
+    pub fn of<T: Serialize + ?Sized>(value: &T) -> Self {
+        Self(to_raw_value(value).unwrap_or_default())
+    }
+
+    /// Text that is one JSON value, white space around it aside.
+    pub fn parse(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+
+    /// Text that is one JSON object.
+    pub fn parse_object(text: &str) -> Option<Self> {
+        Self::parse(text).filter(Self::is_object)
+    }
+
+    /// The bytes as they arrived.
+    pub fn text(&self) -> &str {
+        self.0.get()
+    }
+
+    /// Whether it is `null`.
+    pub fn is_null(&self) -> bool {
+        self.text() == "null"
+    }
+
+    /// Whether it is an object.
+    pub fn is_object(&self) -> bool {
+        self.text().starts_with('{')
+    }
+
+    /// The string, when it is one.
+    pub fn as_string(&self) -> Option<String> {
+        self.read()
+    }
+
+    /// The value as a type, when it fits.
+    pub fn read<T: DeserializeOwned>(&self) -> Option<T> {
+        serde_json::from_str(self.text()).ok()
+    }
+}
+
+impl PartialEq for Json {
+    fn eq(&self, other: &Self) -> bool {
+        let value = |json: &Self| serde_json::from_str::<serde_json::Value>(json.text()).ok();
+        self.text() == other.text() || value(self).is_some_and(|mine| Some(mine) == value(other))
     }
 }
 

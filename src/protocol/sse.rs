@@ -119,6 +119,21 @@ pub fn data_frame(json: &str) -> Bytes {
     Bytes::from(format!("data: {json}\n\n"))
 }
 
+/// Appends a frame with one `data:` line.
+pub fn put_data(json: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"data: ");
+    out.extend_from_slice(json.as_bytes());
+    out.extend_from_slice(b"\n\n");
+}
+
+/// Appends a frame with an `event:` and a `data:` line.
+pub fn put_event(event: &str, json: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"event: ");
+    out.extend_from_slice(event.as_bytes());
+    out.push(b'\n');
+    put_data(json, out);
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

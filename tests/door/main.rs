@@ -14,4 +14,5 @@ mod scripted;
 mod streams;
 mod tidy;
 mod train;
+mod translation;
 mod wordpiece;

@@ -1,0 +1,82 @@
+//! A request for Cohere: the chat request of [`super::super::openai_chat`], with the fields that
+//! are called differently renamed and those that Cohere does not have left out.
+
+use crate::protocol::{
+    json::{Json, RawObject, object},
+    neutral::{Conversation, Dialect, Effort, Target, ToolChoice, Warnings, Written},
+    openai_chat,
+};
+
+/// Writes a request.
+pub fn write_request(conversation: &Conversation, target: &Target<'_>) -> Written {
+    let chat = Target {
+        dialect: Dialect::OpenAiChat,
+        old_max_tokens: true,
+        stream_usage: false,
+        reasoning_content: false,
+        ..*target
+    };
+    let Written { body, mut warnings, .. } = openai_chat::write_request(conversation, &chat);
+    // What was just written is an object.
+    let mut body = RawObject::parse(&body).unwrap_or_default();
+    rename(&mut body, "top_p", "p");
+    rename(&mut body, "stop", "stop_sequences");
+    body.remove("top_k");
+    body.put_some("k", &conversation.sampling.top_k);
+    body.remove("tool_choice");
+    match &conversation.tool_choice {
+        Some(ToolChoice::None) => body.put("tool_choice", "NONE"),
+        Some(ToolChoice::Required) => body.put("tool_choice", "REQUIRED"),
+        Some(ToolChoice::Named(_)) => {
+            // Any tool is the nearest that can be asked for.
+            body.put("tool_choice", "REQUIRED");
+            warnings.add("tool_choice_weakened", "tool_choice");
+        }
+        Some(ToolChoice::Auto) | None => {}
+    }
+    for name in ["n", "user", "parallel_tool_calls"] {
+        drop_field(&mut body, name, &mut warnings);
+    }
+    // Fields of OpenAI's that the chat writer carried over.
+    for (name, _) in &conversation.extra {
+        drop_field(&mut body, name, &mut warnings);
+    }
+    format(&mut body);
+    body.remove("reasoning_effort");
+    if let Some(wanted) = target.reasoning(conversation, &mut warnings) {
+        let mut thinking = match wanted.effort {
+            Some(Effort::None) => object! { "type": "disabled" },
+            _ => object! { "type": "enabled" },
+        };
+        let budget = wanted.budget_tokens.filter(|_| wanted.effort != Some(Effort::None));
+        thinking.put_some("token_budget", &budget);
+        body.put("thinking", &thinking);
+    }
+    Written { body: body.to_bytes(), warnings, schema_tool: None }
+}
+
+fn rename(body: &mut RawObject, from: &str, to: &str) {
+    if let Some(value) = body.take(from) {
+        body.put(to, &value);
+    }
+}
+
+fn drop_field(body: &mut RawObject, name: &str, warnings: &mut Warnings) {
+    if body.take(name).is_some() {
+        warnings.add("field_dropped", name);
+    }
+}
+
+/// `{"type":"json_schema","json_schema":{"schema":…}}` is `{"type":"json_object","json_schema":…}`
+/// here.
+fn format(body: &mut RawObject) {
+    let Some(format) = body.take("response_format") else { return };
+    let mut format = RawObject::parse(format.text().as_bytes()).unwrap_or_default();
+    let inner = format.take("json_schema");
+    let schema = inner
+        .and_then(|inner| RawObject::parse(inner.text().as_bytes()).ok())
+        .and_then(|mut inner| inner.take("schema"));
+    let mut written = object! { "type": "json_object" };
+    written.put_some::<Json>("json_schema", &schema);
+    body.put("response_format", &written);
+}

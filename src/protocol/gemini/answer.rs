@@ -1,0 +1,131 @@
+//! A `GenerateContentResponse`: a whole answer, or a chunk of a stream.
+
+use serde::Deserialize;
+
+use super::Decoder;
+use crate::protocol::{
+    failure,
+    json::Json,
+    neutral::{Accumulator, Answer, ErrorKind, ProviderError, Stop, Usage, parts::Parts},
+};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Response {
+    pub candidates: Option<Vec<Candidate>>,
+    pub prompt_feedback: Option<PromptFeedback>,
+    pub usage_metadata: Option<UsageMetadata>,
+    pub model_version: Option<String>,
+    pub response_id: Option<String>,
+    pub error: Option<Json>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Candidate {
+    pub index: Option<u64>,
+    pub content: Option<Content>,
+    pub finish_reason: Option<String>,
+    pub finish_message: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Content {
+    pub parts: Option<Vec<WirePart>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct WirePart {
+    pub text: Option<String>,
+    pub thought: Option<bool>,
+    pub thought_signature: Option<String>,
+    pub function_call: Option<FunctionCall>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct FunctionCall {
+    pub id: Option<String>,
+    pub name: Option<String>,
+    pub args: Option<Json>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PromptFeedback {
+    pub block_reason: Option<String>,
+}
+
+/// Counts are cumulative over a stream.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct UsageMetadata {
+    prompt_token_count: Option<u64>,
+    tool_use_prompt_token_count: Option<u64>,
+    cached_content_token_count: Option<u64>,
+    candidates_token_count: Option<u64>,
+    thoughts_token_count: Option<u64>,
+}
+
+impl UsageMetadata {
+    pub fn usage(&self) -> Usage {
+        let thoughts = self.thoughts_token_count.unwrap_or(0);
+        let tool_use = self.tool_use_prompt_token_count.unwrap_or(0);
+        Usage {
+            input_tokens: self.prompt_token_count.unwrap_or(0).saturating_add(tool_use),
+            cache_read_tokens: self.cached_content_token_count.unwrap_or(0),
+            cache_write_tokens: 0,
+            output_tokens: self.candidates_token_count.unwrap_or(0).saturating_add(thoughts),
+            reasoning_tokens: thoughts,
+        }
+    }
+}
+
+/// `finishReason` → stop; some reasons are failures.
+pub(super) fn stop_from(reason: &str, message: Option<&str>) -> Result<Stop, ProviderError> {
+    Ok(match reason {
+        "MAX_TOKENS" => Stop::MaxTokens,
+        "SAFETY"
+        | "RECITATION"
+        | "LANGUAGE"
+        | "BLOCKLIST"
+        | "PROHIBITED_CONTENT"
+        | "SPII"
+        | "IMAGE_SAFETY"
+        | "IMAGE_PROHIBITED_CONTENT"
+        | "MODEL_ARMOR" => Stop::ContentFilter,
+        "MALFORMED_FUNCTION_CALL"
+        | "UNEXPECTED_TOOL_CALL"
+        | "TOO_MANY_TOOL_CALLS"
+        | "MISSING_THOUGHT_SIGNATURE" => {
+            let message = message.unwrap_or("the model made a tool call that cannot be read");
+            let mut error = ProviderError::new(ErrorKind::Server, message);
+            error.code = Some(reason.to_ascii_lowercase());
+            return Err(error);
+        }
+        _ => Stop::EndTurn,
+    })
+}
+
+/// Reads a provider's answer: a stream of one chunk. A body that is an error object is that
+/// error.
+pub fn read_answer(body: &[u8]) -> Result<Answer, ProviderError> {
+    let mut parts = Parts::default();
+    let mut decoder = Decoder::default();
+    decoder.event(body, &mut parts)?;
+    let finished = decoder.close(&mut parts);
+    finished.map_err(|_| ProviderError::malformed("it has no finished candidate"))?;
+    let mut answer = Accumulator::default();
+    for event in parts.take_events() {
+        answer.add(&event);
+    }
+    Ok(answer.into_answer())
+}
+
+impl Response {
+    /// The error inside a 200, if it is one.
+    pub fn error(&self) -> Option<ProviderError> {
+        let error = self.error.as_ref().filter(|error| !error.is_null())?;
+        Some(failure::from_error_value(error, None))
+    }
+}

@@ -1,0 +1,121 @@
+//! For whom a request is written, and what came of it.
+
+use super::{Conversation, Dialect, Reasoning, Signature, Warnings};
+use crate::protocol::json::RawObject;
+
+/// The model that a request is written for, and what it can take.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Target<'a> {
+    /// The language it speaks.
+    pub dialect: Dialect,
+    /// Its name as the provider knows it.
+    pub model: &'a str,
+    /// The model's own bound on an answer: used where the dialect demands one and the caller
+    /// gave none.
+    pub max_output_tokens: u32,
+    /// The provider's name of the model that served this conversation so far, if it is known:
+    /// signatures that do not name their maker are taken for this model's.
+    pub previous_model: Option<&'a str>,
+    /// Whether the model reasons on demand; otherwise wishes about it are dropped.
+    pub reasoning: bool,
+    /// Whether an Anthropic model decides itself how much to think (`adaptive`); otherwise it is
+    /// given a budget.
+    pub adaptive_thinking: bool,
+    /// Whether the provider takes a JSON schema as such; otherwise a forced tool stands in.
+    /// Counts for Anthropic and Bedrock.
+    pub json_schema: bool,
+    /// Whether a chat server takes `reasoning_content` back in the history (DeepSeek, vLLM).
+    pub reasoning_content: bool,
+    /// Whether a chat server knows `max_tokens` only, not `max_completion_tokens`.
+    pub old_max_tokens: bool,
+    /// Whether a chat server understands `stream_options`.
+    pub stream_usage: bool,
+}
+
+impl<'a> Target<'a> {
+    /// A model that can take everything, as the dialect's own provider runs it.
+    pub fn new(dialect: Dialect, model: &'a str) -> Self {
+        Self {
+            dialect,
+            model,
+            max_output_tokens: 4096,
+            previous_model: None,
+            reasoning: true,
+            adaptive_thinking: false,
+            json_schema: true,
+            reasoning_content: false,
+            old_max_tokens: false,
+            stream_usage: true,
+        }
+    }
+
+    /// Whether a signature may go to this model.
+    pub fn takes(&self, signature: &Signature) -> bool {
+        signature.fits(self.dialect, self.model, self.previous_model)
+    }
+
+    /// What the caller wants of the model's reasoning, if the model can do it.
+    pub fn reasoning<'c>(
+        &self,
+        conversation: &'c Conversation,
+        warnings: &mut Warnings,
+    ) -> Option<&'c Reasoning> {
+        let wanted = conversation.reasoning.as_ref()?;
+        if !self.reasoning {
+            warnings.add("reasoning_dropped", "reasoning");
+            return None;
+        }
+        Some(wanted)
+    }
+}
+
+/// A request in a provider's language.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Written {
+    /// The body.
+    pub body: Vec<u8>,
+    /// Everything lost between the caller and the provider, the reader's part included.
+    pub warnings: Warnings,
+    /// The tool that stands in for a JSON schema: the answer's call of it is the answer's text.
+    pub schema_tool: Option<String>,
+}
+
+/// The path of a part of a turn or of a tool result at `path`, or of the system's.
+pub(in crate::protocol) fn part_path(path: &str, at: usize) -> String {
+    if path == "system" { format!("system[{at}]") } else { format!("{path}.content[{at}]") }
+}
+
+/// Fields that OpenAI's two surfaces share (API reference, "Create chat completion" and "Create
+/// a model response").
+const OPENAI_SHARED: [&str; 8] = [
+    "metadata",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "safety_identifier",
+    "service_tier",
+    "store",
+    "top_logprobs",
+    "verbosity",
+];
+
+impl Conversation {
+    /// Carries the caller's unknown fields where the other side can know them, and names them
+    /// where it cannot.
+    pub(in crate::protocol) fn carry_extra(
+        &self,
+        dialect: Dialect,
+        body: &mut RawObject,
+        warnings: &mut Warnings,
+    ) {
+        let openai = |d| matches!(d, Dialect::OpenAiChat | Dialect::OpenAiResponses);
+        for (name, value) in &self.extra {
+            let shared =
+                openai(self.origin) && openai(dialect) && OPENAI_SHARED.contains(&name.as_str());
+            if self.origin == dialect || shared {
+                body.put(name, value);
+            } else {
+                warnings.add("field_dropped", name.clone());
+            }
+        }
+    }
+}
