@@ -6,8 +6,8 @@
 //!
 //! Starts the real binary twice, as scripted upstream and as gateway, and asks one after the other
 //! over kept connections, one request at a time, the arms in turn: direct, through the gateway
-//! with a named model (no scoring), through the policy (scored; the same text each time, and a new
-//! text each time). Prints p50 and p99 of each arm and what they add to the direct call's. Then how
+//! with a named model (no scoring), through the policy (scored; the same text each time, a new one
+//! each time that the static stage decides, and a new one each time that the encoder scores). Prints p50 and p99 of each arm and what they add to the direct call's. Then how
 //! long `/health` takes, alone and while eight callers keep every scoring thread busy.
 
 use std::{
@@ -120,7 +120,6 @@ fn main() {
     let requests = std::env::args().filter_map(|word| word.parse().ok()).next().unwrap_or(REQUESTS);
     let upstream = Server::start(&["mock", "--listen", "127.0.0.1:0"]);
     let dir = tempfile::tempdir().expect("a directory");
-    let config = dir.path().join("bench.toml");
     let text = format!(
         "[providers.local]\nbase_url = \"http://{}/v1\"\n\
          [models.small]\nprovider = \"local\"\n[models.large]\nprovider = \"local\"\n\
@@ -128,15 +127,22 @@ fn main() {
          {{ name = \"strong\", models = [\"large\"] }}]\n",
         upstream.address
     );
-    std::fs::write(&config, text).expect("a configuration");
-    let config = config.to_str().expect("a plain path");
-    let gateway = Server::start(&["serve", "--listen", "127.0.0.1:0", "--config", config]);
+    let serve = |name: &str, text: &str| {
+        let config = dir.path().join(name);
+        std::fs::write(&config, text).expect("a configuration");
+        let config = config.to_str().expect("a plain path");
+        Server::start(&["serve", "--listen", "127.0.0.1:0", "--config", config])
+    };
+    let gateway = serve("bench.toml", &text);
+    // One that asks the encoder each time.
+    let encoder = serve("encoder.toml", &format!("[classifier]\nstatic_margin = 1\n{text}"));
 
     let mut arms = [
         ("direct", Caller::new(&upstream.address, "small", false)),
         ("named model, no scoring", Caller::new(&gateway.address, "small", false)),
         ("policy, text seen before", Caller::new(&gateway.address, "auto", false)),
-        ("policy, new text", Caller::new(&gateway.address, "auto", true)),
+        ("policy, new clear text", Caller::new(&gateway.address, "auto", true)),
+        ("policy, encoder asked", Caller::new(&encoder.address, "auto", true)),
     ];
     let mut times = vec![Vec::with_capacity(requests); arms.len()];
     for round in 0..WARM_UP + requests {
@@ -162,7 +168,7 @@ fn main() {
             p99 - direct.1
         );
     }
-    health(&gateway.address, requests);
+    health(&encoder.address, requests);
 }
 
 /// `/health` every few milliseconds, alone and beside callers whose texts are always new.

@@ -144,3 +144,35 @@ fn every_dependency_has_its_reason() {
         previous = line;
     }
 }
+
+#[test]
+fn the_readme_tells_the_figures_of_the_recorded_runs() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = fs::read_to_string(root.join("README.md")).unwrap();
+    let card = fs::read_to_string(root.join("models/weighbridge-minilm/README.md")).unwrap();
+    let record = fs::read_to_string(root.join("eval/results/routellm.json")).unwrap();
+    let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+    let shown = |interval: &serde_json::Value| {
+        let at = |key: &str| interval[key].as_f64().unwrap();
+        format!("{:.3} [{:.3}, {:.3}]", at("value"), at("low"), at("high"))
+    };
+    let reports = record["reports"].as_array().unwrap();
+    assert_eq!(reports.len(), 3);
+    for report in reports {
+        let name = report["name"].as_str().unwrap().trim_start_matches("routellm ");
+        let line = readme.lines().find(|line| line.starts_with(&format!("| {name} |")));
+        let line = line.unwrap_or_else(|| panic!("README has no line for {name}"));
+        for router in report["routed"]["routers"].as_array().unwrap() {
+            let apgr = &router["figures"]["apgr"];
+            if !apgr.is_null() {
+                assert!(line.contains(&shown(apgr)), "{}: {line}", router["name"]);
+            }
+        }
+        let model = shown(&report["routed"]["routers"][0]["figures"]["apgr"]);
+        assert!(card.contains(&model), "the card lacks {name} {model}");
+        // The record is of the head that ships.
+        let head = fs::read(root.join("models/weighbridge-minilm/head.safetensors")).unwrap();
+        let sum = weighbridge::classify::model::sha256(&head);
+        assert_eq!(report["model"]["sha256"]["head.safetensors"], sum.as_str());
+    }
+}
