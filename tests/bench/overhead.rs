@@ -58,23 +58,43 @@ impl Drop for Server {
 struct Caller {
     stream: BufReader<TcpStream>,
     model: &'static str,
-    fresh_text: bool,
+    text: Text,
     sent: usize,
 }
 
+/// What a caller asks.
+#[derive(Clone, Copy)]
+enum Text {
+    /// The same each time.
+    Same,
+    /// A new one each time, near the threshold.
+    New,
+    /// A new one each time, far from the threshold.
+    Clear,
+}
+
 impl Caller {
-    fn new(address: &str, model: &'static str, fresh_text: bool) -> Self {
+    fn new(address: &str, model: &'static str, text: Text) -> Self {
         let stream = TcpStream::connect(address).expect("the server accepts");
         stream.set_nodelay(true).expect("a socket option");
-        Self { stream: BufReader::new(stream), model, fresh_text, sent: 0 }
+        Self { stream: BufReader::new(stream), model, text, sent: 0 }
     }
 
     /// Seconds from the first byte written to the last byte read.
     fn ask(&mut self) -> f64 {
         self.sent += 1;
-        let number = if self.fresh_text { self.sent } else { 0 };
+        let order = |number| {
+            format!(
+                "Summarise order {number}: three boxes of nails, two hammers and a saw, to be delivered on Tuesday."
+            )
+        };
+        let text = match self.text {
+            Text::Same => order(0),
+            Text::New => order(self.sent),
+            Text::Clear => format!("Say hello to guest {}.", self.sent),
+        };
         let body = format!(
-            r#"{{"model":"{}","messages":[{{"role":"user","content":"Summarise order {number}: three boxes of nails, two hammers and a saw, to be delivered on Tuesday."}}]}}"#,
+            r#"{{"model":"{}","messages":[{{"role":"user","content":"{text}"}}]}}"#,
             self.model
         );
         let request = format!(
@@ -138,11 +158,11 @@ fn main() {
     let encoder = serve("encoder.toml", &format!("[classifier]\nstatic_margin = 1\n{text}"));
 
     let mut arms = [
-        ("direct", Caller::new(&upstream.address, "small", false)),
-        ("named model, no scoring", Caller::new(&gateway.address, "small", false)),
-        ("policy, text seen before", Caller::new(&gateway.address, "auto", false)),
-        ("policy, new clear text", Caller::new(&gateway.address, "auto", true)),
-        ("policy, encoder asked", Caller::new(&encoder.address, "auto", true)),
+        ("direct", Caller::new(&upstream.address, "small", Text::Same)),
+        ("named model, no scoring", Caller::new(&gateway.address, "small", Text::Same)),
+        ("policy, text seen before", Caller::new(&gateway.address, "auto", Text::Same)),
+        ("policy, new clear text", Caller::new(&gateway.address, "auto", Text::Clear)),
+        ("policy, encoder asked", Caller::new(&encoder.address, "auto", Text::New)),
     ];
     let mut times = vec![Vec::with_capacity(requests); arms.len()];
     for round in 0..WARM_UP + requests {
@@ -174,7 +194,7 @@ fn main() {
 /// `/health` every few milliseconds, alone and beside callers whose texts are always new.
 fn health(gateway: &str, requests: usize) {
     let measure = || {
-        let mut caller = Caller::new(gateway, "auto", true);
+        let mut caller = Caller::new(gateway, "auto", Text::New);
         let mut times: Vec<f64> = (0..requests)
             .map(|_| {
                 std::thread::sleep(Duration::from_millis(3));
@@ -190,7 +210,7 @@ fn health(gateway: &str, requests: usize) {
         for number in 0..8 {
             let (done, scored) = (&done, &scored);
             scope.spawn(move || {
-                let mut caller = Caller::new(gateway, "auto", true);
+                let mut caller = Caller::new(gateway, "auto", Text::New);
                 caller.sent = (number + 1) << 40;
                 while !done.load(Ordering::Relaxed) {
                     caller.ask();

@@ -126,8 +126,14 @@ fn any_length(seconds: f64) {
     println!("milliseconds a prompt, at most {} tokens scored", model.max_tokens());
     println!("{:>12} {:>8} {:>8} {:>6}", "bytes", "p50", "p99", "n");
     for bytes in [100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000] {
-        let filler: String = text(2_000, 1) + "\n";
-        let prompt: String = filler.chars().cycle().take(bytes).collect();
+        // Words drawn by chance: a text that repeats itself would be shortened first.
+        let mut state = 1u64;
+        let mut prompt = String::with_capacity(bytes + 16);
+        while prompt.len() < bytes {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            prompt.push_str(WORDS[(state >> 60) as usize]);
+            prompt.push(' ');
+        }
         let mut times = Vec::new();
         let started = Instant::now();
         while started.elapsed().as_secs_f64() < 3.0 * seconds || times.len() < 5 {
