@@ -6,7 +6,7 @@
 //! [`NoScore`] and routes without a score. Agents send the same instruction at each step, so
 //! scores are remembered by a hash of their text.
 //!
-//! Order: a text is due at its arrival plus [`PATIENCE`] for each token, and the earliest due goes
+//! Order: a text is due at its arrival plus a millisecond for each token, and the earliest due goes
 //! first. So a short text overtakes long ones that came shortly before, and none waits for ever.
 
 use std::{
