@@ -186,8 +186,21 @@ impl Memory {
         }
     }
 
-    fn key(&self, text: &str) -> (u64, u64) {
-        (self.hashers.0.hash_one(text), self.hashers.1.hash_one(text))
+    /// `None` when nothing is remembered.
+    fn key(&self, text: &str) -> Option<(u64, u64)> {
+        self.scores.as_ref()?;
+        Some((self.hashers.0.hash_one(text), self.hashers.1.hash_one(text)))
+    }
+
+    fn get(&self, key: Option<(u64, u64)>) -> Option<Scored> {
+        let scored = self.scores.as_ref()?.get(&key?)?;
+        Some(Scored { stage: Stage::Memory, ..scored })
+    }
+
+    fn keep(&self, key: Option<(u64, u64)>, scored: Scored) {
+        if let (Some(scores), Some(key)) = (&self.scores, key) {
+            scores.insert(key, scored);
+        }
     }
 }
 
@@ -228,14 +241,12 @@ impl ScoringQueue {
     /// Scores a text within the deadline, unless memory or the static stage know enough:
     /// see [`Self::at_once`]. Leaving early (dropping the future) frees the place.
     pub async fn score(&self, text: String, thresholds: &[Probability]) -> Result<Scored, NoScore> {
-        if let Some(scored) = self.at_once(&text, thresholds) {
+        let key = self.memory.key(&text);
+        if let Some(scored) = self.memory.get(key).or_else(|| self.foretold(&text, thresholds)) {
             return Ok(scored);
         }
-        let key = self.memory.key(&text);
         let scored = self.score_anew(text).await?;
-        if let Some(scores) = &self.memory.scores {
-            scores.insert(key, scored);
-        }
+        self.memory.keep(key, scored);
         Ok(scored)
     }
 
@@ -243,11 +254,11 @@ impl ScoringQueue {
     /// the margin away from each of `thresholds`, where the encoder would hardly change the
     /// decision. Some microseconds, on the calling thread.
     pub fn at_once(&self, text: &str, thresholds: &[Probability]) -> Option<Scored> {
-        if let Some(scores) = &self.memory.scores
-            && let Some(scored) = scores.get(&self.memory.key(text))
-        {
-            return Some(Scored { stage: Stage::Memory, ..scored });
-        }
+        self.memory.get(self.memory.key(text)).or_else(|| self.foretold(text, thresholds))
+    }
+
+    /// The static stage's score, where it is clear.
+    fn foretold(&self, text: &str, thresholds: &[Probability]) -> Option<Scored> {
         let margin = self.settings.static_margin.filter(|_| text.len() <= MAX_STATIC_BYTES)?;
         let score = self.head.static_score(&TextFeatures::read(text))?;
         let is_clear = |threshold: &Probability| (score.get() - threshold.get()).abs() >= margin;
