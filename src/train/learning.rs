@@ -35,7 +35,7 @@ pub fn curve(
     seeds: u64,
 ) -> anyhow::Result<Report> {
     let n = features.len();
-    let mut lines = Vec::new();
+    let (mut lines, mut notes) = (Vec::new(), Vec::new());
     for &count in counts {
         if count < super::labels::LEAST_ROWS
             || (n - count.min(n)) as f64 <= LEAST_TEST_SHARE * n as f64
@@ -79,12 +79,14 @@ pub fn curve(
             });
         }
         if kept > 0 {
-            tracing::debug!(count, kept, "draws whose fit did not beat the prior");
+            notes.push(format!(
+                "With {count} labels the prior's order was kept in {kept} of {seeds} draws."
+            ));
         }
     }
     let title =
         format!("Learning curve: mean over {seeds} draws of labels, judged on all other rows (n)");
-    Ok(Report { tables: vec![Table { title, lines }], notes: Vec::new() })
+    Ok(Report { tables: vec![Table { title, lines }], notes })
 }
 
 /// The rows that judge.
