@@ -7,7 +7,7 @@ use toml::de::DeTable;
 
 use super::{
     ClassifierConfig, Config, ServerConfig,
-    known::known,
+    catalogue::{self, ProviderDialect, ProviderEntry, provider::PLACEHOLDERS},
     reader::{Located, Problem, Report, Section, did_you_mean},
 };
 use crate::{
@@ -169,20 +169,21 @@ fn provider(
     section: Section<'_>,
     environment: Environment<'_>,
 ) -> Option<Provider> {
-    let known = known(&name.value);
+    let known = catalogued(name, &section);
     section.word("dialect", &DIALECTS);
     let base_url = match (section.str("base_url"), known) {
         (Some(url), _) => Some(url),
-        (None, Some(known)) => {
-            Some(Located { value: known.base_url.to_owned(), span: section.span() })
-        }
+        (None, Some(known)) => known_address(known, &section, environment),
         (None, None) => {
             section.required_str("base_url", "write the address, like \"https://host/v1\"")
         }
     };
     let base_url = base_url.and_then(|url| parse_base_url(&url, &section));
     let api_key_env = section.str("api_key_env").or_else(|| {
-        let value = known?.api_key_env.to_owned();
+        let known = known?;
+        let set = |name: &&String| environment(name).is_some_and(|key| !key.trim().is_empty());
+        let usual = known.key_env.first().filter(|_| !known.key_optional);
+        let value = known.key_env.iter().find(set).or(usual)?.clone();
         Some(Located { value, span: section.span() })
     });
     let authorization = api_key_env.and_then(|variable| {
@@ -221,6 +222,50 @@ fn provider(
     }
     section.finish();
     Some(provider)
+}
+
+/// The catalogue's row of a provider: the one that `catalogue` names, else that of its own name.
+fn catalogued(name: &Located<String>, section: &Section<'_>) -> Option<&'static ProviderEntry> {
+    let Some(wanted) = section.str("catalogue") else { return catalogue::find(&name.value) };
+    let found = catalogue::find(&wanted.value);
+    if found.is_none() {
+        let names = catalogue::provider::all().iter().map(|entry| entry.name.as_str());
+        let suggestion = did_you_mean(&wanted.value, names.clone()).unwrap_or_else(|| {
+            format!("providers of the catalogue: {}", names.collect::<Vec<_>>().join(", "))
+        });
+        let message = format!("the catalogue has no provider `{}`", wanted.value);
+        section.error(wanted.span, "catalogue", message, Some(suggestion));
+    }
+    found
+}
+
+/// The catalogue's address of a provider, its placeholders filled from the settings of the same
+/// names or from the environment.
+fn known_address(
+    known: &ProviderEntry,
+    section: &Section<'_>,
+    environment: Environment<'_>,
+) -> Option<Located<String>> {
+    let settings: Vec<(&str, String)> = PLACEHOLDERS
+        .into_iter()
+        .filter(|placeholder| known.placeholders.contains_key(*placeholder))
+        .filter_map(|placeholder| Some((placeholder, section.str(placeholder)?.value)))
+        .collect();
+    let setting = |wanted: &str| {
+        settings.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.clone())
+    };
+    match known.filled_url(ProviderDialect::OpenAi, &setting, environment)? {
+        Ok(value) => Some(Located { value, span: section.span() }),
+        Err(missing) => {
+            let suggestion = format!(
+                "write `{} = \"…\"` here, or set {}",
+                missing.placeholder,
+                missing.variables.join(" or ")
+            );
+            section.error(section.span(), "base_url", missing.to_string(), Some(suggestion));
+            None
+        }
+    }
 }
 
 /// A provider for the built-in configurations, with the default deadlines.

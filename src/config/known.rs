@@ -92,8 +92,3 @@ pub const KNOWN_PROVIDERS: [KnownProvider; 6] = [
         strong: model("deepseek-reasoner", 280, 420, 28),
     },
 ];
-
-/// The known provider of this name.
-pub fn known(name: &str) -> Option<&'static KnownProvider> {
-    KNOWN_PROVIDERS.iter().find(|provider| provider.name == name)
-}

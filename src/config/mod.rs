@@ -1,11 +1,13 @@
 //! The configuration: raw TOML → checked [`Config`], or every problem with its position.
 //!
 //! [`load`] reads a file, [`parse`] a text; [`environment`] makes a configuration from the usual
-//! environment variables when there is no file; [`template`] is what `weighbridge init` writes.
+//! environment variables when there is no file; [`template`] is what `weighbridge init` writes;
+//! [`catalogue`] is what is known of providers without a configuration.
 //! This module is the only one that reads environment variables. A [`Config`] that exists is
 //! valid: nothing behind it checks again.
 
 mod build;
+pub mod catalogue;
 pub mod environment;
 mod known;
 mod reader;
@@ -283,5 +285,44 @@ models = ["large"]
         assert!(checked.warnings.list.is_empty());
         let printed = format!("{:?}", checked.config);
         assert!(!printed.contains("sk-secret") && printed.contains("[redacted]"), "{printed}");
+    }
+
+    #[test]
+    fn a_provider_takes_from_the_catalogue_what_its_table_leaves_out() {
+        let named = |table: &str| {
+            let text = format!("{table}\n[models.m]\nprovider = \"p\"\n");
+            let key = |name: &str| (name == "GROQ_API_KEY").then(|| "sk-1".to_owned());
+            match parse(&text, Path::new("w.toml"), &key) {
+                Ok(checked) => {
+                    let provider = &checked.config.providers[0];
+                    format!("{} {}", provider.base_url, provider.authorization.is_some())
+                }
+                Err(error) => error.to_string(),
+            }
+        };
+        for (table, expected) in [
+            ("[providers.p]\ncatalogue = \"groq\"", "https://api.groq.com/openai/v1/ true"),
+            (
+                "[providers.p]\ncatalogue = \"groq\"\nbase_url = \"http://x/v1\"",
+                "http://x/v1/ true",
+            ),
+            (
+                "[providers.p]\ncatalogue = \"cloudflare\"\naccount_id = \"a1\"",
+                "https://api.cloudflare.com/client/v4/accounts/a1/ai/v1/ false",
+            ),
+            (
+                "[providers.p]\ncatalogue = \"cloudflare\"",
+                "the address of `cloudflare` needs `account_id`\n  help: write `account_id = \"…\"` here, or set CLOUDFLARE_ACCOUNT_ID",
+            ),
+            ("[providers.p]\ncatalogue = \"grok\"", "help: did you mean `groq`?"),
+        ] {
+            assert!(named(table).contains(expected), "{table}: {}", named(table));
+        }
+    }
+
+    #[test]
+    fn a_server_on_ones_own_machine_needs_no_key() {
+        let text = "[providers.ollama]\n[models.m]\nprovider = \"ollama\"\n[policies.auto]\ntiers = [{ name = \"a\", models = [\"m\"] }]\n";
+        assert_eq!(problems(text), "ok ");
     }
 }
