@@ -1,5 +1,5 @@
-//! Every error of the OpenAI surface: status, JSON, `Retry-After`. Nothing else in the program
-//! knows status codes. Shape and codes: PROTOCOLS, section 5.
+//! Every error of the surfaces: status, JSON, `Retry-After`. Nothing else in the program knows
+//! status codes. Shapes and codes: PROTOCOLS, section 5.
 
 use std::time::Duration;
 
@@ -8,17 +8,26 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde_json::json;
+use bytes::Bytes;
+use serde_json::Value;
 
 use super::headers::add_decision;
-use crate::{gateway::GatewayError, protocol::chat::ChatRequestError, upstream::UpstreamError};
+use crate::{
+    gateway::GatewayError,
+    protocol::{
+        fields::RequestError,
+        json::object,
+        neutral::{ErrorKind, Surface},
+    },
+    upstream::UpstreamError,
+};
 
 /// Why a request gets no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
-    /// The body is not a chat request.
+    /// The body is not a request of its surface.
     #[error("{0}")]
-    Request(#[from] ChatRequestError),
+    Request(#[from] RequestError),
     /// A field of another body cannot be used.
     #[error("`{param}`: {message}")]
     Field {
@@ -108,9 +117,11 @@ impl ApiError {
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
             Self::Gateway(GatewayError::UnknownModel { .. }) => StatusCode::NOT_FOUND,
-            Self::Gateway(GatewayError::BadOverride(_) | GatewayError::NoEligibleModel(_)) => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::Gateway(
+                GatewayError::BadOverride(_)
+                | GatewayError::Request(_)
+                | GatewayError::NoEligibleModel(_),
+            ) => StatusCode::BAD_REQUEST,
             Self::Gateway(GatewayError::Upstream { error, .. }) => upstream_status(error),
         }
     }
@@ -118,7 +129,9 @@ impl ApiError {
     /// The field or header at fault. Unlike the message it holds nothing of the caller's text.
     pub fn param(&self) -> Option<&str> {
         match self {
-            Self::Request(error) => error.param.as_deref(),
+            Self::Request(error) | Self::Gateway(GatewayError::Request(error)) => {
+                error.param.as_deref()
+            }
             Self::Header { name, .. } => Some(name),
             Self::Field { param, .. } => Some(param),
             Self::Gateway(GatewayError::UnknownModel { .. }) | Self::NoSuchModel(_) => {
@@ -142,10 +155,14 @@ fn upstream_status(error: &UpstreamError) -> StatusCode {
     match error {
         UpstreamError::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
         UpstreamError::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
-        UpstreamError::Failed { status: 503 | 529, .. } => StatusCode::SERVICE_UNAVAILABLE,
-        UpstreamError::Rejected { status, .. } => {
-            StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_REQUEST)
-        }
+        UpstreamError::Failed { status: 503 | 529, .. }
+        | UpstreamError::CircuitOpen { .. }
+        | UpstreamError::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+        UpstreamError::Rejected { status, .. } => match StatusCode::from_u16(*status) {
+            Ok(status) if status.is_client_error() => status,
+            _ => StatusCode::BAD_REQUEST,
+        },
+        UpstreamError::Unsupported(_) => StatusCode::BAD_REQUEST,
         UpstreamError::Connect(_)
         | UpstreamError::Credential { .. }
         | UpstreamError::NotFound { .. }
@@ -166,35 +183,50 @@ fn error_type(status: StatusCode) -> &'static str {
     }
 }
 
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
+/// Anthropic's `error.type` for a status.
+fn anthropic_error_type(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        401 => "authentication_error",
+        402 => "billing_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        413 => "request_too_large",
+        429 => "rate_limit_error",
+        504 | 408 => "timeout_error",
+        503 | 529 => "overloaded_error",
+        500.. => "api_error",
+        _ => "invalid_request_error",
+    }
+}
+
+/// Anthropic's status for a provider that has no room; there is no 503 there.
+const OVERLOADED: u16 = 529;
+
+impl ApiError {
+    /// The error in a surface's own shape.
+    pub fn on(&self, surface: Surface, request_id: &str) -> Response {
         let status = self.status();
-        let body = match &self {
-            // The provider's own words about a request that it calls wrong.
-            Self::Gateway(GatewayError::Upstream {
-                error: UpstreamError::Rejected { body, .. },
-                ..
-            }) if serde_json::from_slice::<serde_json::Map<_, _>>(body).is_ok() => {
-                Body::from(body.clone())
+        let (status, body) = match surface {
+            Surface::Anthropic => {
+                let status = match status {
+                    StatusCode::SERVICE_UNAVAILABLE => {
+                        StatusCode::from_u16(OVERLOADED).unwrap_or(status)
+                    }
+                    status => status,
+                };
+                (status, self.anthropic_body(status, request_id))
             }
-            _ => {
-                let error = json!({"error": {
-                    "message": self.to_string(),
-                    "type": error_type(status),
-                    "param": self.param(),
-                    "code": self.label(),
-                }});
-                Body::from(error.to_string())
-            }
+            Surface::OpenAiChat | Surface::OpenAiResponses => (status, self.openai_body(status)),
         };
-        let mut response = Response::new(body);
+        let body = self.providers_own_body(surface).unwrap_or_else(|| body.into());
+        let mut response = Response::new(Body::from(body));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(after) = self.retry_after() {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs()));
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
         }
-        if let Self::Gateway(error) = &self
+        if let Self::Gateway(error) = self
             && let Some(routed) = error.routed()
         {
             let attempts = match error {
@@ -204,5 +236,72 @@ impl IntoResponse for ApiError {
             add_decision(headers, routed, attempts);
         }
         response
+    }
+
+    /// The provider's own words about a request that it calls wrong, where they are in the
+    /// surface's shape.
+    fn providers_own_body(&self, surface: Surface) -> Option<Bytes> {
+        let Self::Gateway(GatewayError::Upstream {
+            error: UpstreamError::Rejected { body, .. },
+            ..
+        }) = self
+        else {
+            return None;
+        };
+        let read: serde_json::Map<String, Value> = serde_json::from_slice(body).ok()?;
+        let is_anthropic = read.get("type").is_some_and(|kind| kind == "error");
+        let has_error = read.get("error").is_some_and(Value::is_object);
+        let fits = has_error && is_anthropic == (surface == Surface::Anthropic);
+        fits.then(|| body.clone())
+    }
+
+    /// What the caller is told.
+    fn message(&self) -> String {
+        match self {
+            Self::Gateway(GatewayError::Upstream {
+                error: UpstreamError::Rejected { error, .. },
+                ..
+            }) => error.message.clone(),
+            other => other.to_string(),
+        }
+    }
+
+    fn openai_body(&self, status: StatusCode) -> Vec<u8> {
+        let kind = match (status, self.rejection()) {
+            (StatusCode::PAYMENT_REQUIRED, _) => "insufficient_quota",
+            (_, Some(_)) => "invalid_request_error",
+            (status, None) => error_type(status),
+        };
+        // The code that OpenAI's SDKs know for this.
+        let code = match self.rejection() {
+            Some(ErrorKind::ContextLength) => "context_length_exceeded",
+            _ => self.label(),
+        };
+        let error = object! {
+            "message": self.message(), "type": kind, "param": self.param(), "code": code,
+        };
+        object! { "error": error }.to_bytes()
+    }
+
+    fn anthropic_body(&self, status: StatusCode, request_id: &str) -> Vec<u8> {
+        let error = object! {
+            "type": anthropic_error_type(status),
+            "message": self.message(),
+            "code": self.label(),
+        };
+        object! { "type": "error", "error": error, "request_id": request_id }.to_bytes()
+    }
+
+    fn rejection(&self) -> Option<ErrorKind> {
+        match self {
+            Self::Gateway(GatewayError::Upstream { error, .. }) => error.rejection(),
+            _ => None,
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        self.on(Surface::OpenAiChat, "")
     }
 }

@@ -1,12 +1,12 @@
 //! Headers in and out: request ids, the caller's dial, the decision.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::error::ApiError;
 use crate::{
-    gateway::{Dial, RequestInfo, Routed, milliseconds},
+    gateway::{Deadlines, Dial, RequestInfo, Routed, forwarded, milliseconds},
     units::{NanoUsd, Probability},
 };
 
@@ -17,17 +17,52 @@ const MAX_REQUEST_ID: usize = 128;
 const NONE: &str = "none";
 
 /// The caller's name for the request, or one of ours.
-pub fn request_info(headers: &HeaderMap) -> RequestInfo {
+pub fn request_id(headers: &HeaderMap) -> String {
     let given = headers.get("x-request-id").and_then(|id| id.to_str().ok());
     let usable = |id: &&str| {
         !id.is_empty()
             && id.len() <= MAX_REQUEST_ID
             && id.bytes().all(|byte| byte.is_ascii_graphic())
     };
-    let request_id = given
+    given
         .filter(usable)
-        .map_or_else(|| format!("req_{}", uuid::Uuid::now_v7().simple()), str::to_owned);
-    RequestInfo { request_id, received: Instant::now() }
+        .map_or_else(|| format!("req_{}", uuid::Uuid::now_v7().simple()), str::to_owned)
+}
+
+/// What the headers say of a request whose body has just been read.
+pub fn request_info(headers: &HeaderMap, request_id: &str) -> Result<RequestInfo, ApiError> {
+    let unix_time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let session = SESSION_HEADERS.iter().find_map(|name| headers.get(*name)?.to_str().ok());
+    Ok(RequestInfo {
+        request_id: request_id.to_owned(),
+        received: Instant::now(),
+        unix_time,
+        forwarded: forwarded(headers, request_id),
+        deadlines: Deadlines {
+            first_byte: deadline(headers, "x-weighbridge-first-byte-timeout-ms")?,
+            idle: deadline(headers, "x-weighbridge-idle-timeout-ms")?,
+            total: deadline(headers, "x-weighbridge-total-timeout-ms")?,
+        },
+        session: session.map(str::to_owned),
+    })
+}
+
+/// Headers that name a conversation, in this order (PROTOCOLS, section 3).
+const SESSION_HEADERS: [&str; 3] =
+    ["x-session-id", "x-conversation-id", "x-claude-code-session-id"];
+/// Longest deadline that a header can set: one day.
+const MAX_DEADLINE_MS: u64 = 24 * 60 * 60 * 1000;
+
+fn deadline(headers: &HeaderMap, name: &'static str) -> Result<Option<Duration>, ApiError> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    let ms = value.to_str().ok().and_then(|text| text.trim().parse::<u64>().ok());
+    match ms {
+        Some(ms @ 1..=MAX_DEADLINE_MS) => Ok(Some(Duration::from_millis(ms))),
+        _ => Err(ApiError::Header {
+            name,
+            message: format!("must be milliseconds from 1 to {MAX_DEADLINE_MS}"),
+        }),
+    }
 }
 
 /// `x-weighbridge-policy` and `x-weighbridge-threshold`.
@@ -131,9 +166,19 @@ mod tests {
 
     #[test]
     fn a_usable_request_id_is_kept_and_another_replaced() {
-        assert_eq!(request_info(&headers("x-request-id", b"abc-1")).request_id, "abc-1");
+        assert_eq!(request_id(&headers("x-request-id", b"abc-1")), "abc-1");
         for bad in [&b""[..], b"two words", b"\xff\xfe", &[b'x'; 200]] {
-            assert!(request_info(&headers("x-request-id", bad)).request_id.starts_with("req_"));
+            assert!(request_id(&headers("x-request-id", bad)).starts_with("req_"));
+        }
+    }
+
+    #[test]
+    fn a_deadline_header_is_a_number_of_milliseconds() {
+        let name = "x-weighbridge-idle-timeout-ms";
+        let info = request_info(&headers(name, b"250"), "r").unwrap();
+        assert_eq!(info.deadlines.idle, Some(Duration::from_millis(250)));
+        for bad in [&b"0"[..], b"1s", b"-1", b"86400001", b"\xff"] {
+            assert!(request_info(&headers(name, bad), "r").is_err());
         }
     }
 

@@ -3,7 +3,7 @@
 //! Handlers parse, call the [`Gateway`] and shape the answer; they decide nothing. Status codes
 //! are known to [`error`] alone, response headers are written in `headers`.
 
-mod chat;
+mod converse;
 pub mod error;
 mod feedback;
 mod headers;
@@ -35,17 +35,22 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// default limit; a client that sends more is cut off).
 const MAX_DISCARDED_BYTES: usize = 64 * 1024 * 1024;
 
-/// The gateway's routes. Every OpenAI path also works without `/v1`.
+/// The gateway's routes. Every path of the surfaces also works without `/v1`, and under
+/// `/anthropic`, where some clients put their base URL.
 pub fn router(gateway: Arc<Gateway>) -> Router {
     let surface = Router::new()
-        .route("/chat/completions", post(chat::completions))
-        .route("/decision", post(chat::decision))
+        .route("/chat/completions", post(converse::chat))
+        .route("/responses", post(converse::responses))
+        .route("/messages", post(converse::messages))
+        .route("/decision", post(converse::decision))
         .route("/feedback", post(feedback::feedback))
         .route("/models", get(operations::models))
         .route("/models/{*id}", get(operations::model));
     Router::new()
         .merge(surface.clone())
-        .nest("/v1", surface)
+        .nest("/v1", surface.clone())
+        .nest("/anthropic", surface.clone())
+        .nest("/anthropic/v1", surface)
         .route("/health", get(operations::health))
         .route("/ready", get(operations::ready))
         .route("/metrics", get(operations::metrics))

@@ -28,7 +28,7 @@ use crate::{
     config::{Config, environment},
     gateway::needs,
     policy::{Needs, Override, Policy, Reason},
-    protocol::chat::ChatRequest,
+    protocol::{incoming::Incoming, neutral::Surface},
     units::Probability,
 };
 
@@ -183,7 +183,7 @@ fn read_line(line: usize, bytes: &[u8], queue: &ScoringQueue, thresholds: &[Prob
         }
     };
     let body = json!({"model": "auto", "messages": messages}).to_string();
-    let request = match ChatRequest::parse(body.as_bytes()) {
+    let request = match Incoming::parse(Surface::OpenAiChat, body.as_bytes()) {
         Ok(request) => request,
         Err(error) => return Item::Bad { id, line, error: error.to_string() },
     };

@@ -1,36 +1,27 @@
 //! From TOML tables to a [`Config`], one function a table.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc};
 
-use reqwest::{Url, header::HeaderValue};
 use toml::de::DeTable;
 
 use super::{
     ClassifierConfig, Config, ServerConfig,
-    catalogue::{self, ProviderDialect, ProviderEntry, provider::PLACEHOLDERS},
+    provider::provider,
     reader::{Located, Problem, Report, Section, did_you_mean},
 };
 use crate::{
     classify::{encoder::KernelChoice, model::Device, queue::QueueSettings},
-    policy::{Ability, ModelCard, Policy, Tier},
+    policy::{Ability, Arrangement, Fallback, ModelCard, Order, Policy, PolicySettings, Tier},
     telemetry::decisions::DecisionLogSettings,
     units::{Price, Probability},
     upstream::Provider,
 };
 
-/// Wire formats that an upstream can speak.
-const DIALECTS: [&str; 1] = ["openai"];
 /// Longest time that can be configured for anything, in milliseconds: one day.
-const MAX_MS: u64 = 24 * 60 * 60 * 1000;
+pub(super) const MAX_MS: u64 = 24 * 60 * 60 * 1000;
 /// Dearest price accepted, in dollars per million tokens: a guard against a slip of units.
 const MAX_USD_PER_MTOK: f64 = 100_000.0;
-/// Default deadlines (chosen: a connection takes well under 10 s; reasoning models can think
-/// for minutes before the first byte; a stream that is silent for a minute is dead).
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(300);
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-
-type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
+pub(super) type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
 
 /// Reads the text. The configuration is only meaningful when no problem is an error.
 pub fn build(text: &str, environment: Environment<'_>) -> (Config, Vec<Problem>) {
@@ -164,146 +155,6 @@ fn decisions(section: Section<'_>) -> DecisionLogSettings {
     settings
 }
 
-fn provider(
-    name: &Located<String>,
-    section: Section<'_>,
-    environment: Environment<'_>,
-) -> Option<Provider> {
-    let known = catalogued(name, &section);
-    section.word("dialect", &DIALECTS);
-    let base_url = match (section.str("base_url"), known) {
-        (Some(url), _) => Some(url),
-        (None, Some(known)) => known_address(known, &section, environment),
-        (None, None) => {
-            section.required_str("base_url", "write the address, like \"https://host/v1\"")
-        }
-    };
-    let base_url = base_url.and_then(|url| parse_base_url(&url, &section));
-    let api_key_env = section.str("api_key_env").or_else(|| {
-        let known = known?;
-        let set = |name: &&String| environment(name).is_some_and(|key| !key.trim().is_empty());
-        let usual = known.key_env.first().filter(|_| !known.key_optional);
-        let value = known.key_env.iter().find(set).or(usual)?.clone();
-        Some(Located { value, span: section.span() })
-    });
-    let authorization = api_key_env.and_then(|variable| {
-        let Some(key) = environment(&variable.value).filter(|key| !key.trim().is_empty()) else {
-            let message = format!("the environment variable `{}` is not set", variable.value);
-            let suggestion = "requests to this provider go out without a key".to_owned();
-            section.warn(variable.span, "api_key_env", message, Some(suggestion));
-            return None;
-        };
-        bearer(&key).or_else(|| {
-            let message = format!("`{}` holds characters no header can carry", variable.value);
-            section.error(variable.span, "api_key_env", message, None);
-            None
-        })
-    });
-    let timeout = |key, default| section.milliseconds(key, MAX_MS).unwrap_or(default);
-    let provider = Provider {
-        name: name.value.clone(),
-        authorization,
-        connect_timeout: timeout("connect_timeout_ms", CONNECT_TIMEOUT),
-        first_byte_timeout: timeout("first_byte_timeout_ms", FIRST_BYTE_TIMEOUT),
-        idle_timeout: timeout("idle_timeout_ms", IDLE_TIMEOUT),
-        total_timeout: section.milliseconds("total_timeout_ms", MAX_MS),
-        stream_usage: section.bool("stream_usage").unwrap_or(true),
-        // A placeholder where the URL is in error: the configuration is then refused anyway.
-        base_url: base_url.or_else(|| Url::parse("http://invalid./").ok())?,
-    };
-    if name.value.contains('/') {
-        let suggestion = "callers write PROVIDER/MODEL; use a name without a slash".to_owned();
-        section.error(
-            name.span.clone(),
-            "",
-            "a provider's name holds a slash".to_owned(),
-            Some(suggestion),
-        );
-    }
-    section.finish();
-    Some(provider)
-}
-
-/// The catalogue's row of a provider: the one that `catalogue` names, else that of its own name.
-fn catalogued(name: &Located<String>, section: &Section<'_>) -> Option<&'static ProviderEntry> {
-    let Some(wanted) = section.str("catalogue") else { return catalogue::find(&name.value) };
-    let found = catalogue::find(&wanted.value);
-    if found.is_none() {
-        let names = catalogue::provider::all().iter().map(|entry| entry.name.as_str());
-        let suggestion = did_you_mean(&wanted.value, names.clone()).unwrap_or_else(|| {
-            format!("providers of the catalogue: {}", names.collect::<Vec<_>>().join(", "))
-        });
-        let message = format!("the catalogue has no provider `{}`", wanted.value);
-        section.error(wanted.span, "catalogue", message, Some(suggestion));
-    }
-    found
-}
-
-/// The catalogue's address of a provider, its placeholders filled from the settings of the same
-/// names or from the environment.
-fn known_address(
-    known: &ProviderEntry,
-    section: &Section<'_>,
-    environment: Environment<'_>,
-) -> Option<Located<String>> {
-    let settings: Vec<(&str, String)> = PLACEHOLDERS
-        .into_iter()
-        .filter(|placeholder| known.placeholders.contains_key(*placeholder))
-        .filter_map(|placeholder| Some((placeholder, section.str(placeholder)?.value)))
-        .collect();
-    let setting = |wanted: &str| {
-        settings.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.clone())
-    };
-    match known.filled_url(ProviderDialect::OpenAi, &setting, environment)? {
-        Ok(value) => Some(Located { value, span: section.span() }),
-        Err(missing) => {
-            let suggestion = format!(
-                "write `{} = \"…\"` here, or set {}",
-                missing.placeholder,
-                missing.variables.join(" or ")
-            );
-            section.error(section.span(), "base_url", missing.to_string(), Some(suggestion));
-            None
-        }
-    }
-}
-
-/// A provider for the built-in configurations, with the default deadlines.
-pub fn plain_provider(name: &str, base_url: Url, key: Option<&str>) -> Provider {
-    Provider {
-        name: name.to_owned(),
-        base_url,
-        authorization: key.and_then(bearer),
-        connect_timeout: CONNECT_TIMEOUT,
-        first_byte_timeout: FIRST_BYTE_TIMEOUT,
-        idle_timeout: IDLE_TIMEOUT,
-        total_timeout: None,
-        stream_usage: true,
-    }
-}
-
-fn bearer(key: &str) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_str(&format!("Bearer {}", key.trim())).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
-
-/// The URL with a trailing slash, so that paths are appended to it.
-fn parse_base_url(url: &Located<String>, section: &Section<'_>) -> Option<Url> {
-    let with_slash = format!("{}/", url.value.trim_end_matches('/'));
-    match Url::parse(&with_slash) {
-        Ok(parsed) if matches!(parsed.scheme(), "http" | "https") && parsed.has_host() => {
-            Some(parsed)
-        }
-        _ => {
-            let message = format!("`{}` is not an http or https URL", url.value);
-            let suggestion = "write it with its scheme, like \"https://host/v1\"".to_owned();
-            section.error(url.span.clone(), "base_url", message, Some(suggestion));
-            None
-        }
-    }
-}
-
 fn model(name: &Located<String>, section: &Section<'_>, providers: &[Provider]) -> ModelCard {
     let names = || providers.iter().map(|provider| provider.name.as_str());
     let provider = section.required_str("provider", "name one of the [providers.NAME] tables");
@@ -376,7 +227,13 @@ fn policy(name: &Located<String>, section: &Section<'_>, models: &[ModelCard]) -
         return None;
     };
     let positions: Vec<_> = sections.iter().map(Section::span).collect();
-    let tiers: Vec<Tier> = sections.into_iter().map(|tier| read_tier(tier, models)).collect();
+    let (tiers, arrangements): (Vec<Tier>, _) =
+        sections.into_iter().map(|tier| read_tier(tier, models)).unzip();
+    let settings = PolicySettings {
+        fallback: fallback(section),
+        arrangements,
+        sessions: section.bool("sessions").unwrap_or(true),
+    };
     let default_index = match &default_tier {
         None => tiers.len().saturating_sub(1),
         Some(wanted) => {
@@ -395,7 +252,7 @@ fn policy(name: &Located<String>, section: &Section<'_>, models: &[ModelCard]) -
         tiers.iter().position(|t| t.name == tier).and_then(|i| positions.get(i).cloned())
     };
     match Policy::new(name.value.clone(), tiers.clone(), default_index) {
-        Ok(policy) => Some(policy),
+        Ok(policy) => Some(policy.with_settings(settings)),
         Err(error) => {
             use crate::policy::PolicyError as E;
             let span = match &error {
@@ -410,7 +267,23 @@ fn policy(name: &Located<String>, section: &Section<'_>, models: &[ModelCard]) -
     }
 }
 
-fn read_tier(section: Section<'_>, models: &[ModelCard]) -> Tier {
+/// `fallback_on`: the rejections after which another model is asked.
+fn fallback(section: &Section<'_>) -> Fallback {
+    const KINDS: [&str; 2] = ["context_length", "content_policy"];
+    let Some(kinds) = section.strings("fallback_on") else { return Fallback::default() };
+    for kind in &kinds {
+        if !KINDS.contains(&kind.value.as_str()) {
+            let message = format!("`{}` is not a rejection", kind.value);
+            let suggestion = did_you_mean(&kind.value, KINDS.into_iter())
+                .unwrap_or_else(|| format!("one of {}", KINDS.join(", ")));
+            section.error(kind.span.clone(), "fallback_on", message, Some(suggestion));
+        }
+    }
+    let has = |wanted: &str| kinds.iter().any(|kind| kind.value == wanted);
+    Fallback { context_length: has(KINDS[0]), content_policy: has(KINDS[1]) }
+}
+
+fn read_tier(section: Section<'_>, models: &[ModelCard]) -> (Tier, Arrangement) {
     let names = || models.iter().map(|card| card.name.as_str());
     let name = section.required_str("name", "give the tier a name, like \"cheap\"");
     let below = section.number("below", 0.0..=1.0);
@@ -426,10 +299,21 @@ fn read_tier(section: Section<'_>, models: &[ModelCard]) -> Tier {
             }
         }
     }
+    let order = section.word("order", &Order::NAMES).and_then(|word| Order::from_name(&word.value));
+    let weights = section.integers("weights", 1..=1_000_000).unwrap_or_default();
+    if !weights.is_empty() && weights.len() != indexes.len() {
+        let message = format!("{} weights for {} models", weights.len(), indexes.len());
+        let suggestion = "write one for each model, in their order".to_owned();
+        section.error(section.span(), "weights", message, Some(suggestion));
+    }
     section.finish();
-    Tier {
+    let tier = Tier {
         name: name.map(|name| name.value).unwrap_or_default(),
         below: below.and_then(|below| Probability::new(below.value as f32)),
         models: indexes,
-    }
+    };
+    let weights: Vec<u32> = weights.into_iter().map(|weight| weight as u32).collect();
+    // Weights without an order can only mean one thing.
+    let usual = if weights.is_empty() { Order::Listed } else { Order::Weighted };
+    (tier, Arrangement { order: order.unwrap_or(usual), weights })
 }

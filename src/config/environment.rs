@@ -11,13 +11,13 @@ use serde::Deserialize;
 
 use super::{
     ClassifierConfig, Config, ServerConfig,
-    build::plain_provider,
     known::{KNOWN_PROVIDERS, KnownModel},
 };
 use crate::{
     policy::{ModelCard, Policy, Tier},
     telemetry::decisions::DecisionLogSettings,
     units::{Price, Probability},
+    upstream::{Api, Credential, Provider},
 };
 
 /// Where requests are split without a configuration: see the model card for what it means.
@@ -90,7 +90,8 @@ pub fn discover(
             continue;
         };
         let Ok(base_url) = Url::parse(&format!("{}/", known.base_url)) else { continue };
-        built.config.providers.push(plain_provider(known.name, base_url, Some(&key)));
+        let Some(credential) = Credential::bearer(&key) else { continue };
+        built.config.providers.push(Provider::new(known.name, Api::OpenAi, base_url, credential));
         built.sources.push(format!("{} ({})", known.name, known.api_key_env));
         built.add(known.name, known.cheap.name, Some(price(&known.cheap)), Weight::Cheap);
         built.add(known.name, known.strong.name, Some(price(&known.strong)), Weight::Strong);
@@ -101,7 +102,7 @@ pub fn discover(
         ollama.iter().max_by_key(by_size),
         ollama_url().and_then(|url| url.join("/v1/").ok()),
     ) {
-        built.config.providers.push(plain_provider("ollama", url, None));
+        built.config.providers.push(Provider::new("ollama", Api::OpenAi, url, Credential::None));
         built.sources.push(format!("ollama ({} models)", ollama.len()));
         built.add("ollama", &smallest.name, Some(Price::default()), Weight::Cheap);
         // An Ollama with a single model needs no second tier where a provider has a strong one.
@@ -115,7 +116,7 @@ pub fn discover(
 /// The configuration that serves the scripted upstream at `base_url`.
 pub fn scripted(base_url: Url) -> Option<Found> {
     let mut built = Builder::default();
-    built.config.providers.push(plain_provider("scripted", base_url, None));
+    built.config.providers.push(Provider::new("scripted", Api::OpenAi, base_url, Credential::None));
     built.sources.push("the built-in scripted upstream".to_owned());
     let price = |input, output| Price {
         input_nano_usd_per_mtok: input,

@@ -10,6 +10,7 @@ mod build;
 pub mod catalogue;
 pub mod environment;
 mod known;
+mod provider;
 mod reader;
 pub mod template;
 
@@ -176,6 +177,7 @@ pub fn parse(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::Credential;
 
     fn problems(text: &str) -> String {
         match parse(text, Path::new("w.toml"), &|_| None) {
@@ -216,7 +218,10 @@ models = ["large"]
         assert_eq!(config.models[0].upstream_name, "small-v1");
         assert_eq!(config.models[1].upstream_name, "large");
         assert_eq!(config.models[0].price.unwrap().input_nano_usd_per_mtok, 100_000_000);
-        assert_eq!(config.providers[0].base_url.as_str(), "http://127.0.0.1:9001/v1/");
+        assert_eq!(
+            config.providers[0].deployments[0].base_url.as_str(),
+            "http://127.0.0.1:9001/v1/"
+        );
         assert_eq!(config.policies[0].default_tier().name, "strong");
     }
 
@@ -295,7 +300,9 @@ models = ["large"]
             match parse(&text, Path::new("w.toml"), &key) {
                 Ok(checked) => {
                     let provider = &checked.config.providers[0];
-                    format!("{} {}", provider.base_url, provider.authorization.is_some())
+                    let deployment = &provider.deployments[0];
+                    let keyed = !matches!(deployment.credentials[0], Credential::None);
+                    format!("{} {keyed}", deployment.base_url)
                 }
                 Err(error) => error.to_string(),
             }

@@ -252,6 +252,35 @@ impl<'a> Section<'a> {
         Some(strings)
     }
 
+    /// A list of whole numbers within a range.
+    pub fn integers(
+        &self,
+        key: &'static str,
+        range: std::ops::RangeInclusive<u64>,
+    ) -> Option<Vec<u64>> {
+        let value = self.value(key)?;
+        let Some(array) = value.get_ref().as_array() else {
+            self.wrong_type(key, value, "a list of whole numbers");
+            return None;
+        };
+        let mut numbers = Vec::new();
+        for item in array.iter() {
+            let number = item
+                .get_ref()
+                .as_integer()
+                .and_then(|text| u64::from_str_radix(text.as_str(), text.radix()).ok());
+            match number.filter(|number| range.contains(number)) {
+                Some(number) => numbers.push(number),
+                None => {
+                    let (least, most) = (range.start(), range.end());
+                    let expected = format!("a whole number from {least} to {most}");
+                    self.wrong_type(key, item, &expected);
+                }
+            }
+        }
+        Some(numbers)
+    }
+
     /// A table under this one.
     pub fn section(&self, key: &'static str) -> Option<Section<'a>> {
         let value = self.value(key)?;

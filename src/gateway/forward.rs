@@ -1,30 +1,35 @@
 //! From decision to answer: candidates in order, until one gives content.
 //!
-//! A failure before the first content goes to the caller moves on to the next candidate; nothing
-//! of a failed attempt is ever shown. After the first content the stream belongs to [`Relay`].
+//! A failure before the first content goes to the caller moves on: to another credential or
+//! deployment, to a further try, to the next candidate; nothing of a failed attempt is ever
+//! shown. After the first content the stream belongs to [`Relay`].
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
+use reqwest::header::{HeaderMap, HeaderValue};
 
 use super::{
-    Gateway, GatewayError, Relay, Reply, ReplyBody, Routed,
+    Gateway, GatewayError, Relay, Reply, ReplyBody, RequestInfo, Routed,
+    flow::{Flow, FlowSettings, Seen, finish_reason, malformed},
+    relay::StreamStart,
     settle::{FINISHED, Settlement},
 };
 use crate::{
-    policy::ModelCard,
+    policy::{Ability, ModelCard},
     protocol::{
-        chat::ChatRequest,
-        chunk::{AnswerFacts, ChunkFacts, DONE},
-        sse::{Frame, FrameReader},
+        chunk::AnswerFacts,
+        failure::read_error,
+        incoming::Incoming,
+        neutral::{Dialect, ErrorKind, Surface, Target, Warnings},
+        translate::{Show, read_answer, write_answer, write_request},
     },
-    upstream::{Attempt, UpstreamError},
+    upstream::{Attempt, Call, Limits, Operation, Slot, UpstreamError},
 };
 
-/// The path under a provider's base URL.
-const CHAT_PATH: &str = "chat/completions";
-/// Largest single event of a stream (chosen: a whole image in base64 fits).
-const MAX_EVENT_BYTES: usize = 16 * 1024 * 1024;
 /// Frames held back before the first content; after this many the stream goes out as it is.
 const MAX_HELD_FRAMES: usize = 64;
 /// The same in bytes.
@@ -33,59 +38,76 @@ const MAX_HELD_BYTES: usize = 256 * 1024;
 /// A provider's headers that may be shown, names prefixed.
 type ShownHeaders = Vec<(String, Vec<u8>)>;
 
-/// A stream that has begun to say something.
-pub struct StreamStart {
-    /// The rest of the body.
-    pub attempt: Attempt,
-    /// What has been read of it and not yet cut into frames.
-    pub reader: FrameReader,
-    /// Frames read so far, the first content among them; none has been sent.
-    pub held: Vec<Frame>,
-}
-
 /// A candidate's answer, far enough to be shown.
 enum Answer {
-    Whole(Bytes, AnswerFacts),
+    Whole(Bytes, Seen),
     Stream(Box<StreamStart>),
+}
+
+/// A request as one candidate is asked.
+struct Prepared {
+    dialect: Dialect,
+    body: Bytes,
+    schema_tool: Option<String>,
+    warnings: Warnings,
+    show: Show,
+}
+
+/// The tries at one candidate that came to nothing.
+struct Failed {
+    error: UpstreamError,
+    waited: Duration,
 }
 
 impl Gateway {
     /// Tries the route's candidates in order.
     pub(super) async fn forward(
         &self,
-        request: &ChatRequest,
+        request: &Incoming,
+        info: &RequestInfo,
         mut routed: Routed,
         mut settlement: Settlement,
     ) -> Result<Reply, GatewayError> {
         let mut last_error = None;
         let mut waited = Duration::ZERO;
+        // A window that was too small tells which others are.
+        let mut too_small: Option<u32> = None;
         for candidate in routed.decision.route.clone() {
             let Some(card) = routed.models.get(candidate.model).cloned() else { continue };
+            if too_small.is_some_and(|least| card.context_window.is_some_and(|w| w <= least)) {
+                continue;
+            }
             routed.served = Some(candidate);
-            settlement.attempt(&card, routed.tier());
-            let started = Instant::now();
-            let answer = self.attempt(request, &card, settlement.request_id()).await;
-            waited += started.elapsed();
-            let outcome = answer.as_ref().map_or_else(UpstreamError::label, |_| "ok");
-            self.metrics.attempt_ended(&card.provider, settlement.metric_model(), outcome);
-            let error = match answer {
-                Ok((headers, answer)) => {
-                    return Ok(self.reply(request, routed, settlement, headers, answer, waited));
+            let prepared = match self.prepare(request, &card, info) {
+                Ok(prepared) => prepared,
+                Err(PrepareError::Request(error)) => {
+                    settlement.finish("caller_invalid_request");
+                    return Err(GatewayError::Request(error));
                 }
-                Err(error) => error,
+                Err(PrepareError::Upstream(error)) => {
+                    last_error = Some(error);
+                    continue;
+                }
             };
-            tracing::warn!(
-                request_id = settlement.request_id(),
-                provider = card.provider,
-                model = card.name,
-                attempt = settlement.attempts(),
-                outcome,
-                error = %error,
-                "an attempt failed"
-            );
-            let may_fall_back = error.may_fall_back();
-            last_error = Some(error);
-            if !may_fall_back {
+            let tier = routed.tier().map(str::to_owned);
+            let asked =
+                self.ask(request, info, &card, &prepared, tier.as_deref(), &mut settlement).await;
+            let failed = match asked {
+                Ok((headers, answer, took)) => {
+                    waited += took;
+                    self.remember(&routed);
+                    let warnings = prepared.warnings;
+                    return Ok(self.reply(routed, settlement, headers, answer, waited, warnings));
+                }
+                Err(failed) => failed,
+            };
+            waited += failed.waited;
+            let may_go_on = routed.may_fall_back(&failed.error);
+            if failed.error.rejection() == Some(ErrorKind::ContextLength) {
+                too_small = card.context_window.max(too_small);
+            }
+            last_error = Some(failed.error);
+            if !may_go_on {
                 break;
             }
         }
@@ -96,116 +118,309 @@ impl Gateway {
         Err(GatewayError::Upstream { routed: Box::new(routed), error, attempts })
     }
 
+    /// Asks one candidate, at as many deployments and as often as its provider's settings allow.
+    async fn ask(
+        &self,
+        request: &Incoming,
+        info: &RequestInfo,
+        card: &ModelCard,
+        prepared: &Prepared,
+        tier: Option<&str>,
+        settlement: &mut Settlement,
+    ) -> Result<(ShownHeaders, Answer, Duration), Failed> {
+        let mut waited = Duration::ZERO;
+        let mut failure: Option<UpstreamError> = None;
+        let mut tries = match self.upstreams.begin(&card.provider, &card.upstream_name) {
+            Ok(tries) => tries,
+            Err(error) => return Err(Failed { error, waited }),
+        };
+        loop {
+            let (mut slot, pause) = match tries.next(failure.as_ref(), Instant::now()) {
+                Ok(Some(next)) => next,
+                Ok(None) => break,
+                Err(error) => {
+                    failure = Some(error);
+                    break;
+                }
+            };
+            let Some(limits) = info.limits(slot.provider(), pause) else {
+                failure.get_or_insert(info.total_passed());
+                break;
+            };
+            tokio::time::sleep(pause).await;
+            settlement.attempt(card, tier);
+            let started = Instant::now();
+            let answer = self.attempt(request, info, card, prepared, &slot, limits).await;
+            waited += pause + started.elapsed();
+            let outcome = answer.as_ref().map_or_else(UpstreamError::label, |_| "ok");
+            self.metrics.attempt_ended(&card.provider, settlement.metric_model(), outcome);
+            match answer {
+                Ok((headers, started)) => {
+                    slot.succeeded();
+                    return Ok((headers, started.with_slot(slot), waited));
+                }
+                Err(error) => {
+                    slot.failed(&error);
+                    tracing::warn!(
+                        request_id = settlement.request_id(),
+                        provider = card.provider,
+                        model = card.name,
+                        attempt = settlement.attempts(),
+                        outcome,
+                        error = %error,
+                        "an attempt failed"
+                    );
+                    failure = Some(error);
+                }
+            }
+        }
+        let error = failure
+            .unwrap_or_else(|| UpstreamError::Connect("no deployment can be asked".to_owned()));
+        Err(Failed { error, waited })
+    }
+
     /// Hands an answer to the edge: a whole one is settled here, a stream settles itself.
     fn reply(
         &self,
-        request: &ChatRequest,
         routed: Routed,
         mut settlement: Settlement,
         upstream_headers: ShownHeaders,
         answer: Answer,
         waited: Duration,
+        warnings: Warnings,
     ) -> Reply {
+        for warning in warnings.iter() {
+            self.metrics.translation_warned(warning.code);
+        }
         let attempts = settlement.attempts();
         let overhead = settlement.received().elapsed().saturating_sub(waited);
         let body = match answer {
-            Answer::Whole(body, facts) => {
-                settlement.observe(facts.usage, facts.finish_reason);
+            Answer::Whole(body, seen) => {
+                settlement.observe(&seen);
                 let cost = settlement.cost();
                 settlement.finish(FINISHED);
                 ReplyBody::Whole(body, cost)
             }
-            Answer::Stream(start) => ReplyBody::Stream(Box::new(Relay::new(
-                *start,
-                request.include_usage,
-                settlement,
-                self.stop.clone(),
-            ))),
+            Answer::Stream(start) => {
+                ReplyBody::Stream(Box::new(Relay::new(*start, settlement, self.stop.clone())))
+            }
         };
-        Reply { routed, attempts, upstream_headers, overhead, body }
+        Reply { routed, attempts, upstream_headers, overhead, warnings, body }
     }
 
-    /// Asks one provider once.
+    /// The request in the candidate's language.
+    fn prepare(
+        &self,
+        request: &Incoming,
+        card: &ModelCard,
+        info: &RequestInfo,
+    ) -> Result<Prepared, PrepareError> {
+        let name = &card.upstream_name;
+        let Some(provider) = self.upstreams.provider(&card.provider) else {
+            let message = format!("no provider is named `{}`", card.provider);
+            return Err(UpstreamError::Connect(message).into());
+        };
+        let dialect = provider.dialect(request.surface);
+        let show = Show {
+            id: answer_id(request.surface),
+            model: name.clone(),
+            created: info.unix_time,
+            include_usage: request.include_usage,
+        };
+        if dialect == Dialect::from(request.surface) {
+            let body = request.native_body(name, provider.quirks.stream_usage).into();
+            let warnings = Warnings::default();
+            return Ok(Prepared { dialect, body, schema_tool: None, warnings, show });
+        }
+        if let Some(field) = request.stored.first() {
+            let message = format!(
+                "`{field}` names what only the provider that stored it knows, and `{}` is not \
+                 asked in the same protocol: send the whole conversation",
+                card.name
+            );
+            return Err(UpstreamError::Unsupported(message).into());
+        }
+        let conversation = request.conversation().map_err(PrepareError::Request)?;
+        let target = Target {
+            max_output_tokens: card.max_output_tokens.unwrap_or(DEFAULT_MAX_OUTPUT),
+            json_schema: card.can(Ability::JsonSchema),
+            reasoning_content: provider.quirks.reasoning_content,
+            old_max_tokens: provider.quirks.old_max_tokens,
+            stream_usage: provider.quirks.stream_usage,
+            ..Target::new(dialect, name)
+        };
+        let written = write_request(conversation, &target);
+        Ok(Prepared {
+            dialect,
+            body: written.body.into(),
+            schema_tool: written.schema_tool,
+            warnings: written.warnings,
+            show,
+        })
+    }
+
+    /// Asks one deployment once.
     async fn attempt(
         &self,
-        request: &ChatRequest,
+        request: &Incoming,
+        info: &RequestInfo,
         card: &ModelCard,
-        request_id: &str,
-    ) -> Result<(ShownHeaders, Answer), UpstreamError> {
-        let provider = self.upstreams.provider(&card.provider);
-        let ask_usage = provider.is_some_and(|provider| provider.stream_usage);
-        let first_byte = provider.map_or(Duration::MAX, |provider| provider.first_byte_timeout);
-        let body = request.forward_body(&card.upstream_name, ask_usage);
-        let attempt = self.upstreams.send(&card.provider, CHAT_PATH, body, request_id).await?;
-        let headers = shown_headers(&attempt);
-        if request.stream && attempt.is_content_type("text/event-stream") {
-            let start = first_content(attempt, first_byte);
-            let start = tokio::time::timeout(first_byte, start).await;
-            let late = UpstreamError::Timeout { deadline: "first_byte", limit: first_byte };
-            let start = start.map_err(|_| late)??;
-            return Ok((headers, Answer::Stream(Box::new(start))));
-        }
-        let is_json = attempt.is_content_type("application/json");
-        let (_, body) = attempt.body(self.config.server.max_answer_bytes).await?;
-        let facts = AnswerFacts::read(&body).filter(|_| is_json);
-        let Some(facts) = facts else {
-            let what = if body.is_empty() { "it is empty" } else { "it is not JSON" };
-            return Err(UpstreamError::Malformed(what.to_owned()));
+        prepared: &Prepared,
+        slot: &Slot,
+        limits: Limits,
+    ) -> Result<(ShownHeaders, Started), UpstreamError> {
+        let dialect = prepared.dialect;
+        let call = Call {
+            operation: Operation::Converse { dialect, stream: request.stream },
+            model: &card.upstream_name,
+            body: prepared.body.clone(),
+            headers: info.forwarded_headers(),
+            limits,
         };
-        if let Some(message) = facts.error {
-            return Err(UpstreamError::Failed { status: 200, message, retry_after: None });
+        let attempt = self.upstreams.send(slot, call).await?;
+        let headers = shown_headers(&attempt);
+        let stream_type = match dialect {
+            Dialect::Bedrock => "application/vnd.amazon.eventstream",
+            _ => "text/event-stream",
+        };
+        if request.stream && attempt.is_content_type(stream_type) {
+            let flow = Flow::new(FlowSettings {
+                surface: request.surface,
+                dialect,
+                model: &card.upstream_name,
+                schema_tool: prepared.schema_tool.clone(),
+                show: prepared.show.clone(),
+                price: card.price,
+            });
+            let start = first_content(attempt, flow, limits.first_byte);
+            let (attempt, flow) =
+                tokio::time::timeout(limits.first_byte, start).await.map_err(|_| {
+                    UpstreamError::Timeout { deadline: "first_byte", limit: limits.first_byte }
+                })??;
+            slot.first_content(attempt.started().elapsed());
+            return Ok((headers, Started::Stream(attempt, Box::new(flow))));
         }
+        let started = attempt.started();
+        let is_json = attempt.is_content_type("application/json");
+        let body = attempt.body(self.config.server.max_answer_bytes).await?;
+        if body.is_empty() {
+            return Err(malformed("it is empty"));
+        }
+        if !is_json {
+            return Err(malformed("it is not JSON"));
+        }
+        let (body, seen) = whole(body, request.surface, prepared)?;
         if request.stream {
-            return Err(UpstreamError::Malformed("it is not an event stream".to_owned()));
+            return Err(malformed("it is not an event stream"));
         }
-        Ok((headers, Answer::Whole(body, facts)))
+        slot.first_content(started.elapsed());
+        Ok((headers, Started::Whole(body, seen)))
     }
 }
 
-/// Reads a stream until it says something, ends a choice, or as much is held as may be.
+/// An attempt that succeeded, before its slot is handed over.
+enum Started {
+    Whole(Bytes, Seen),
+    Stream(Attempt, Box<Flow>),
+}
+
+impl Started {
+    fn with_slot(self, slot: Slot) -> Answer {
+        match self {
+            Self::Whole(body, seen) => Answer::Whole(body, seen),
+            Self::Stream(attempt, flow) => {
+                Answer::Stream(Box::new(StreamStart { attempt, flow: *flow, slot }))
+            }
+        }
+    }
+}
+
+/// Why a candidate cannot be asked.
+enum PrepareError {
+    /// The request cannot be read, whoever is asked.
+    Request(crate::protocol::fields::RequestError),
+    /// This candidate cannot take it.
+    Upstream(UpstreamError),
+}
+
+impl From<UpstreamError> for PrepareError {
+    fn from(error: UpstreamError) -> Self {
+        Self::Upstream(error)
+    }
+}
+
+/// The bound on an answer where the provider demands one and neither caller nor card has one.
+const DEFAULT_MAX_OUTPUT: u32 = 4096;
+
+/// The id of an answer whose provider gives none.
+fn answer_id(surface: Surface) -> String {
+    let id = uuid::Uuid::now_v7().simple();
+    match surface {
+        Surface::OpenAiChat => format!("chatcmpl-{id}"),
+        Surface::OpenAiResponses => format!("resp_{id}"),
+        Surface::Anthropic => format!("msg_{id}"),
+    }
+}
+
+/// A whole answer in the caller's language, and what it says.
+fn whole(
+    body: Bytes,
+    surface: Surface,
+    prepared: &Prepared,
+) -> Result<(Bytes, Seen), UpstreamError> {
+    let dialect = prepared.dialect;
+    if dialect == Dialect::OpenAiChat && surface == Surface::OpenAiChat {
+        let facts = AnswerFacts::read(&body).ok_or_else(|| malformed("it is not JSON"))?;
+        if facts.error.is_some() {
+            return Err(UpstreamError::of_event(read_error(200, &body)));
+        }
+        let seen = Seen {
+            usage: facts.usage,
+            finish_reason: facts.finish_reason,
+            has_content: true,
+            content_bytes: facts.content_bytes,
+            finished: true,
+        };
+        return Ok((body, seen));
+    }
+    let tool = prepared.schema_tool.as_deref();
+    let answer =
+        read_answer(dialect, &body, &prepared.show.model, tool).map_err(UpstreamError::of_event)?;
+    let seen = Seen {
+        usage: answer.usage.map(Into::into),
+        finish_reason: Some(finish_reason(answer.stop).to_owned()),
+        has_content: true,
+        content_bytes: answer.content_bytes(),
+        finished: true,
+    };
+    if dialect == Dialect::from(surface) {
+        return Ok((body, seen));
+    }
+    Ok((write_answer(surface, &answer, &prepared.show).into(), seen))
+}
+
+/// Reads a stream until it says something, ends, or as much is held as may be.
 async fn first_content(
     mut attempt: Attempt,
+    mut flow: Flow,
     limit: Duration,
-) -> Result<StreamStart, UpstreamError> {
-    let mut reader = FrameReader::new(MAX_EVENT_BYTES);
-    let mut held: Vec<Frame> = Vec::new();
-    let mut held_bytes = 0;
+) -> Result<(Attempt, Flow), UpstreamError> {
     loop {
-        while let Some(frame) = reader.next_frame().map_err(malformed)? {
-            let committed = says_something(&frame)?;
-            held_bytes += frame.raw.len();
-            held.push(frame);
-            if committed || held.len() >= MAX_HELD_FRAMES || held_bytes >= MAX_HELD_BYTES {
-                return Ok(StreamStart { attempt, reader, held });
-            }
-        }
         match attempt.chunk(Some(limit)).await? {
-            Some(bytes) => reader.push(&bytes),
-            None => {
-                let message = "the stream ended before it said anything".to_owned();
-                return Err(UpstreamError::Malformed(message));
-            }
+            Some(bytes) => flow.push(&bytes)?,
+            None => flow.close()?,
+        }
+        let (frames, bytes) = flow.held();
+        let seen = flow.seen();
+        if seen.has_content
+            || seen.finished
+            || seen.finish_reason.is_some()
+            || frames >= MAX_HELD_FRAMES
+            || bytes >= MAX_HELD_BYTES
+        {
+            return Ok((attempt, flow));
         }
     }
-}
-
-/// Whether a frame is the first that a caller could see; an error frame is an error.
-fn says_something(frame: &Frame) -> Result<bool, UpstreamError> {
-    let Some(data) = frame.data() else { return Ok(false) };
-    if data.as_ref() == DONE {
-        let message = "the stream is done before it said anything".to_owned();
-        return Err(UpstreamError::Malformed(message));
-    }
-    let facts = ChunkFacts::read(&data).ok_or_else(|| malformed("an event is not JSON"))?;
-    if let Some(message) = facts.error {
-        return Err(UpstreamError::Failed { status: 200, message, retry_after: None });
-    }
-    Ok(facts.has_content || facts.finish_reason.is_some())
-}
-
-/// The answer breaks its protocol.
-pub fn malformed(what: impl ToString) -> UpstreamError {
-    UpstreamError::Malformed(what.to_string())
 }
 
 /// Request ids and rate limits of the provider, which are about its account, not the caller's.
@@ -215,7 +430,9 @@ fn shown_headers(attempt: &Attempt) -> ShownHeaders {
         .iter()
         .filter(|(name, _)| {
             let name = name.as_str();
-            matches!(name, "x-request-id" | "request-id") || name.starts_with("x-ratelimit-")
+            matches!(name, "x-request-id" | "request-id" | "x-amzn-requestid")
+                || name.starts_with("x-ratelimit-")
+                || name.starts_with("anthropic-ratelimit-")
         })
         .map(|(name, value)| {
             let name = name.as_str();
@@ -223,4 +440,22 @@ fn shown_headers(attempt: &Attempt) -> ShownHeaders {
             (format!("x-upstream-{bare}"), value.as_bytes().to_vec())
         })
         .collect()
+}
+
+/// Headers of the caller that providers are shown.
+const FORWARDED: [&str; 5] =
+    ["traceparent", "tracestate", "anthropic-version", "anthropic-beta", "openai-beta"];
+
+/// Picks the caller's headers that go on to a provider.
+pub fn forwarded(headers: &HeaderMap, request_id: &str) -> Arc<HeaderMap> {
+    let mut kept = HeaderMap::new();
+    for name in FORWARDED {
+        for value in headers.get_all(name) {
+            kept.append(name, value.clone());
+        }
+    }
+    if let Ok(id) = HeaderValue::from_str(request_id) {
+        kept.insert("x-request-id", id);
+    }
+    Arc::new(kept)
 }

@@ -1,11 +1,14 @@
 //! The living room: one request from start to end.
 //!
-//! [`Gateway::chat`] reads as the list in ARCHITECTURE does: classify, decide, forward, relay,
+//! [`Gateway::converse`] reads as the list in ARCHITECTURE does: classify, decide, forward, relay,
 //! settle. The HTTP edge gives it a parsed request and turns what comes back into a response.
 
+mod flow;
 mod forward;
+mod info;
 mod relay;
 mod resolve;
+mod sessions;
 mod settle;
 
 use std::{
@@ -13,8 +16,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use forward::forwarded;
+pub use info::{Deadlines, RequestInfo};
 pub use relay::Relay;
 pub use resolve::Target;
+use sessions::Sessions;
 pub use settle::{Plan, Settlement, Stop, milliseconds};
 
 use crate::{
@@ -24,11 +30,18 @@ use crate::{
         queue::{NoScore, ScoringQueue},
     },
     config::Config,
-    policy::{Ability, Candidate, Decision, ModelCard, Needs, Override, Reason},
-    protocol::chat::{ChatRequest, Part},
+    policy::{
+        Ability, Candidate, Decision, Fallback, Load, ModelCard, Needs, Override, Reason,
+        session::{self, Pinned},
+    },
+    protocol::{
+        fields::RequestError,
+        incoming::Incoming,
+        neutral::{ErrorKind, Warnings},
+    },
     telemetry::{Metrics, decisions::DecisionLog},
     units::Probability,
-    upstream::{UpstreamError, Upstreams},
+    upstream::{UpstreamError, Upstreams, draw},
 };
 
 /// Everything a request needs; shared by all of them.
@@ -39,16 +52,8 @@ pub struct Gateway {
     /// Empty until the model is loaded.
     scoring: OnceLock<ScoringQueue>,
     decisions: Option<Arc<DecisionLog>>,
+    sessions: Sessions,
     stop: Stop,
-}
-
-/// Who asks, and how the request is named in logs.
-#[derive(Debug, Clone)]
-pub struct RequestInfo {
-    /// The caller's `x-request-id`, or one of ours.
-    pub request_id: String,
-    /// When the request had been read.
-    pub received: Instant,
 }
 
 /// What a caller sets for one request, from headers; the body's own settings give way to it.
@@ -70,6 +75,8 @@ pub struct Reply {
     pub upstream_headers: Vec<(String, Vec<u8>)>,
     /// Time spent in the gateway itself until the head of the answer.
     pub overhead: Duration,
+    /// What a translation could not carry over.
+    pub warnings: Warnings,
     /// The body.
     pub body: ReplyBody,
 }
@@ -105,6 +112,10 @@ pub struct Routed {
     pub scoring_time: Duration,
     /// The candidate that served, or the first of the route.
     pub served: Option<Candidate>,
+    /// Which rejections another model may be asked about.
+    fallback: Fallback,
+    /// The conversation's key, where its model is remembered.
+    session: Option<u64>,
 }
 
 /// Why a request got no answer. The edge turns these into errors of its protocol.
@@ -118,6 +129,9 @@ pub enum GatewayError {
         /// What it could have written; starts with `; ` or is empty.
         hint: String,
     },
+    /// The request cannot be read as a whole, which a provider of another protocol needs.
+    #[error("{0}")]
+    Request(RequestError),
     /// The dial is not a number in 0..=1 or names no policy.
     #[error("{0}")]
     BadOverride(String),
@@ -141,6 +155,7 @@ impl GatewayError {
     pub fn label(&self) -> &'static str {
         match self {
             Self::UnknownModel { .. } => "caller_unknown_model",
+            Self::Request(_) => "caller_invalid_request",
             Self::BadOverride(_) => "caller_bad_override",
             Self::NoEligibleModel(_) => "policy_no_eligible_model",
             Self::Upstream { error, .. } => error.label(),
@@ -151,7 +166,7 @@ impl GatewayError {
     pub fn routed(&self) -> Option<&Routed> {
         match self {
             Self::NoEligibleModel(routed) | Self::Upstream { routed, .. } => Some(routed),
-            Self::UnknownModel { .. } | Self::BadOverride(_) => None,
+            Self::UnknownModel { .. } | Self::Request(_) | Self::BadOverride(_) => None,
         }
     }
 }
@@ -180,6 +195,17 @@ impl Routed {
         self.models.get(self.served?.model)
     }
 
+    /// Whether the next candidate may be asked after this failure: not where the request itself is
+    /// at fault, unless another model may see it otherwise.
+    fn may_fall_back(&self, error: &UpstreamError) -> bool {
+        match error.rejection() {
+            None => !matches!(error, UpstreamError::ShuttingDown),
+            Some(ErrorKind::ContextLength) => self.fallback.context_length,
+            Some(ErrorKind::ContentPolicy) => self.fallback.content_policy,
+            Some(_) => false,
+        }
+    }
+
     /// The tier that served or would serve; `None` when the caller named a model.
     pub fn tier(&self) -> Option<&str> {
         let tier = self.served.map_or(self.decision.tier, |candidate| candidate.tier);
@@ -191,7 +217,15 @@ impl Gateway {
     /// A gateway without a classifier: until [`Self::scoring_ready`] is called, policies use
     /// their default tier.
     pub fn new(config: Config, upstreams: Upstreams, metrics: Arc<Metrics>, stop: Stop) -> Self {
-        Self { config, upstreams, metrics, scoring: OnceLock::new(), decisions: None, stop }
+        Self {
+            config,
+            upstreams,
+            metrics,
+            scoring: OnceLock::new(),
+            decisions: None,
+            sessions: Sessions::default(),
+            stop,
+        }
     }
 
     /// The same, logging every decision where there is a log.
@@ -229,36 +263,42 @@ impl Gateway {
         self.scoring.get().map_or(0, ScoringQueue::depth)
     }
 
-    /// Answers a chat request. Dropping the future cancels it and settles what it used.
-    pub async fn chat(
+    /// Answers a conversation. Dropping the future cancels it and settles what it used.
+    pub async fn converse(
         &self,
-        request: &ChatRequest,
+        request: &Incoming,
         info: RequestInfo,
         dial: Dial,
     ) -> Result<Reply, GatewayError> {
-        let routed = self.route(request, dial).await?;
+        let routed = self.route(request, &info, dial).await?;
         let keeps_prompts = self.decisions.as_ref().is_some_and(|log| log.keeps_prompts());
         let prompt = keeps_prompts.then(|| text_to_weigh(&request.messages).into_owned());
         let plan = Plan::new(&routed, request).with_prompt(prompt);
         let (metrics, decisions) = (Arc::clone(&self.metrics), self.decisions.clone());
-        let mut settlement = Settlement::new(plan, info, metrics, decisions);
+        let mut settlement = Settlement::new(plan, info.clone(), metrics, decisions);
         if routed.decision.route.is_empty() {
             let error = GatewayError::NoEligibleModel(Box::new(routed));
             settlement.finish(error.label());
             return Err(error);
         }
-        self.forward(request, routed, settlement).await
+        self.forward(request, &info, routed, settlement).await
     }
 
     /// Scores and decides, and forwards nothing.
-    pub async fn route(&self, request: &ChatRequest, dial: Dial) -> Result<Routed, GatewayError> {
+    pub async fn route(
+        &self,
+        request: &Incoming,
+        info: &RequestInfo,
+        dial: Dial,
+    ) -> Result<Routed, GatewayError> {
         let needs = needs(request);
         let dial = Dial {
             policy: dial.policy.or_else(|| request.overrides.policy.clone()),
             threshold: dial.threshold.or(request.overrides.threshold.and_then(Probability::new)),
         };
-        let (policy, threshold) = match resolve::resolve(&self.config, &request.model, &dial)? {
-            Target::Policy { policy, threshold } => (policy, threshold),
+        let target = resolve::resolve(&self.config, &request.model, &dial)?;
+        let (policy, threshold, modifier) = match target {
+            Target::Policy { policy, threshold, modifier } => (policy, threshold, modifier),
             Target::Model { models, index } => return Ok(named_model(models, index, needs)),
         };
         let started = Instant::now();
@@ -271,8 +311,18 @@ impl Gateway {
         };
         let score = scored.ok().map(|scored| scored.score.get());
         self.metrics.scoring_ended(policy.name(), outcome, score, scoring_time);
-        let decision =
-            policy.decide(&self.config.models, &needs, scored.map(|scored| scored.score), dial);
+        let models = &self.config.models;
+        let mut decision = policy.decide(models, &needs, scored.map(|scored| scored.score), dial);
+        let load = |model: usize| self.load(model);
+        policy.arrange(&mut decision.route, models, &needs, modifier, &load, &mut draw);
+        let session = policy.settings().sessions.then(|| {
+            let key = sessions::key(policy.name(), request, info);
+            let pinned = || self.sessions.find(key, Instant::now());
+            if let Some((turn, pinned)) = sessions::turn(request).zip(pinned()) {
+                session::keep(&mut decision, models, &needs, &pinned, turn);
+            }
+            key
+        });
         Ok(Routed {
             decision_id: format!("dec_{}", uuid::Uuid::now_v7().simple()),
             policy: Some(policy.name().to_owned()),
@@ -284,13 +334,37 @@ impl Gateway {
             stage: scored.ok().map(|scored| scored.stage),
             scored_tokens: scored.ok().map(|scored| scored.tokens),
             scoring_time,
+            fallback: policy.settings().fallback,
+            session,
         })
+    }
+
+    /// The conversation's next turn will know which model served this one.
+    fn remember(&self, routed: &Routed) {
+        let (Some(key), Some(candidate), Some(card)) =
+            (routed.session, routed.served, routed.model())
+        else {
+            return;
+        };
+        let pinned = Pinned {
+            model: card.name.clone(),
+            tier: candidate.tier,
+            prompt_tokens: routed.needs.prompt_tokens,
+        };
+        self.sessions.remember(key, pinned, Instant::now());
+    }
+
+    /// What is measured of a model of the catalogue.
+    fn load(&self, model: usize) -> Load {
+        let Some(card) = self.config.models.get(model) else { return Load::default() };
+        let observed = self.upstreams.observed(&card.provider, &card.upstream_name);
+        Load { first_content_ms: observed.first_content_ms, in_flight: observed.in_flight }
     }
 
     /// The score, or the reason why there is none.
     async fn score(
         &self,
-        request: &ChatRequest,
+        request: &Incoming,
         thresholds: &[Probability],
     ) -> Result<Scored, Reason> {
         let queue = self.scoring.get().ok_or(Reason::ClassifierUnavailable)?;
@@ -325,17 +399,20 @@ fn named_model(models: Arc<[ModelCard]>, index: usize, needs: Needs) -> Routed {
         scored_tokens: None,
         scoring_time: Duration::ZERO,
         served: Some(candidate),
+        fallback: Fallback::default(),
+        session: None,
     }
 }
 
 /// What the request needs of a model.
-pub fn needs(request: &ChatRequest) -> Needs {
+pub fn needs(request: &Incoming) -> Needs {
+    let content = &request.content;
     let abilities = [
-        (Ability::Tools, request.tools),
-        (Ability::Images, request.has_part(&Part::Image)),
-        (Ability::Audio, request.has_part(&Part::Audio)),
-        (Ability::Documents, request.has_part(&Part::File)),
-        (Ability::JsonSchema, request.json_schema),
+        (Ability::Tools, content.tools),
+        (Ability::Images, content.images),
+        (Ability::Audio, content.audio),
+        (Ability::Documents, content.documents),
+        (Ability::JsonSchema, content.json_schema),
     ];
     Needs {
         prompt_tokens: estimate_tokens(request),
@@ -351,7 +428,7 @@ const BYTES_PER_TOKEN: u64 = 4;
 const TOKENS_PER_MESSAGE: u64 = 4;
 
 /// An estimate of the prompt's tokens: text, tools and message frames; attachments not counted.
-fn estimate_tokens(request: &ChatRequest) -> u64 {
-    let bytes = (request.text_bytes() + request.tools_bytes()) as u64;
+fn estimate_tokens(request: &Incoming) -> u64 {
+    let bytes = request.content.text_bytes as u64;
     bytes.div_ceil(BYTES_PER_TOKEN) + request.messages.len() as u64 * TOKENS_PER_MESSAGE
 }

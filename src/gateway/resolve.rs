@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Dial, GatewayError};
 use crate::{
     config::Config,
-    policy::{ModelCard, Policy},
+    policy::{ModelCard, Modifier, Policy},
     units::Probability,
 };
 
@@ -23,6 +23,8 @@ pub enum Target<'c> {
         policy: &'c Policy,
         /// Replaces its first threshold.
         threshold: Option<Probability>,
+        /// How the caller wants the candidates ordered.
+        modifier: Option<Modifier>,
     },
     /// Forward it to this model.
     Model {
@@ -34,8 +36,25 @@ pub enum Target<'c> {
 }
 
 /// Resolves, in this order: the dial's policy; a policy's name; `auto`; `router-…`; a model's
-/// name; `provider/model`.
+/// name; `provider/model`. Of a name that is none of these, `:floor` and `:nitro` are modifiers.
 pub fn resolve<'c>(
+    config: &'c Config,
+    model: &str,
+    dial: &Dial,
+) -> Result<Target<'c>, GatewayError> {
+    if let Some((name, wish)) = Modifier::split(model)
+        && !config.models.iter().any(|card| card.name == model)
+    {
+        let mut target = resolve_name(config, name, dial)?;
+        if let Target::Policy { modifier, .. } = &mut target {
+            *modifier = Some(wish);
+        }
+        return Ok(target);
+    }
+    resolve_name(config, model, dial)
+}
+
+fn resolve_name<'c>(
     config: &'c Config,
     model: &str,
     dial: &Dial,
@@ -46,10 +65,10 @@ pub fn resolve<'c>(
             let known = policy_names(config);
             GatewayError::BadOverride(format!("there is no policy `{name}`; policies: {known}"))
         })?;
-        return Ok(Target::Policy { policy, threshold });
+        return Ok(Target::Policy { policy, threshold, modifier: None });
     }
     if let Some(policy) = find_policy(config, model) {
-        return Ok(Target::Policy { policy, threshold });
+        return Ok(Target::Policy { policy, threshold, modifier: None });
     }
     if let Some((name, in_name)) =
         model.strip_prefix(ROUTER_PREFIX).and_then(|r| r.rsplit_once('-'))
@@ -60,7 +79,8 @@ pub fn resolve<'c>(
                 "`model`: the threshold `{in_name}` in `{model}` is not a number between 0 and 1"
             ))
         })?;
-        return Ok(Target::Policy { policy, threshold: threshold.or(Some(in_name)) });
+        let threshold = threshold.or(Some(in_name));
+        return Ok(Target::Policy { policy, threshold, modifier: None });
     }
     if let Some(index) = config.models.iter().position(|card| card.name == model) {
         return Ok(Target::Model { models: Arc::clone(&config.models), index });
@@ -91,15 +111,8 @@ fn at_provider<'c>(config: &'c Config, model: &str) -> Option<Target<'c>> {
     if let Some(index) = configured {
         return Some(Target::Model { models: Arc::clone(&config.models), index });
     }
-    let card = ModelCard {
-        name: model.to_owned(),
-        provider: provider.to_owned(),
-        upstream_name: upstream_name.to_owned(),
-        context_window: None,
-        max_output_tokens: None,
-        price: None,
-        abilities: None,
-    };
+    let card =
+        ModelCard { upstream_name: upstream_name.to_owned(), ..ModelCard::named(model, provider) };
     Some(Target::Model { models: Arc::new([card]), index: 0 })
 }
 
@@ -144,10 +157,12 @@ mod tests {
 
     fn describe(config: &Config, model: &str) -> String {
         match resolve(config, model, &Dial::default()) {
-            Ok(Target::Policy { policy, threshold }) => match threshold {
-                Some(threshold) => format!("policy {} at {threshold}", policy.name()),
-                None => format!("policy {}", policy.name()),
-            },
+            Ok(Target::Policy { policy, threshold, modifier }) => {
+                let threshold = threshold.map(|threshold| format!(" at {threshold}"));
+                let modifier = modifier.map(|modifier| format!(" {modifier:?}"));
+                let or_none = Option::unwrap_or_default;
+                format!("policy {}{}{}", policy.name(), or_none(threshold), or_none(modifier))
+            }
             Ok(Target::Model { models, index }) => {
                 format!("model {} at {}", models[index].upstream_name, models[index].provider)
             }
@@ -161,6 +176,9 @@ mod tests {
         for (model, expected) in [
             ("a-b", "policy a-b"),
             ("router-a-b-0.11593", "policy a-b at 0.1159"),
+            ("a-b:floor", "policy a-b Floor"),
+            ("router-a-b-0.5:nitro", "policy a-b at 0.5000 Nitro"),
+            ("small:floor", "model small-v1 at local"),
             ("router-a-b-1.5", "caller_bad_override"),
             ("router-a-b-x", "caller_bad_override"),
             ("router-none-0.5", "caller_unknown_model"),

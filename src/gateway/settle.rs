@@ -11,11 +11,11 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{RequestInfo, Routed};
+use super::{RequestInfo, Routed, flow::Seen};
 use crate::{
     classify::model::Stage,
     policy::ModelCard,
-    protocol::chat::ChatRequest,
+    protocol::incoming::Incoming,
     telemetry::{
         InFlight, Metrics, RequestSample,
         decisions::{self, Decided, DecisionLog, Line, LoggedNeeds},
@@ -69,7 +69,7 @@ pub struct Plan {
 
 impl Plan {
     /// The parts of a decision that are recorded.
-    pub fn new(routed: &Routed, request: &ChatRequest) -> Self {
+    pub fn new(routed: &Routed, request: &Incoming) -> Self {
         let decision = &routed.decision;
         Self {
             decision_id: routed.decision_id.clone(),
@@ -110,8 +110,7 @@ pub struct Settlement {
     decisions: Option<Arc<DecisionLog>>,
     attempts: usize,
     card: Option<ModelCard>,
-    usage: Option<TokenCount>,
-    finish_reason: Option<String>,
+    seen: Seen,
     first_content: Option<Duration>,
     settled: bool,
     _in_flight: InFlight,
@@ -140,8 +139,7 @@ impl Settlement {
             decisions,
             attempts: 0,
             card: None,
-            usage: None,
-            finish_reason: None,
+            seen: Seen::default(),
             first_content: None,
             settled: false,
             _in_flight: in_flight,
@@ -177,16 +175,36 @@ impl Settlement {
         self.first_content.get_or_insert(self.info.received.elapsed());
     }
 
-    /// Notes what an answer or a chunk says. A later count replaces an earlier one: counts in a
-    /// stream are cumulative.
-    pub fn observe(&mut self, usage: Option<TokenCount>, finish_reason: Option<String>) {
-        self.usage = usage.or(self.usage);
-        self.finish_reason = finish_reason.or(self.finish_reason.take());
+    /// Notes what an answer has said so far.
+    pub fn observe(&mut self, seen: &Seen) {
+        self.seen.clone_from(seen);
+    }
+
+    /// What the answer has used: the provider's count, or an estimate where it gave none. An
+    /// answer that broke off was counted up to some point before; what came after is estimated.
+    /// `None` when nothing came, which costs nothing that could be known.
+    fn usage(&self) -> Option<(TokenCount, bool)> {
+        let estimate = TokenCount {
+            prompt_tokens: self.plan.prompt_tokens_estimate,
+            completion_tokens: estimate_of_bytes(self.seen.content_bytes),
+            ..TokenCount::default()
+        };
+        match self.seen.usage {
+            Some(usage) if self.seen.finished => Some((usage, false)),
+            Some(usage) if usage.completion_tokens >= estimate.completion_tokens => {
+                Some((usage, false))
+            }
+            Some(usage) => {
+                let completion_tokens = estimate.completion_tokens;
+                Some((TokenCount { completion_tokens, ..usage }, true))
+            }
+            None => self.seen.has_content.then_some((estimate, true)),
+        }
     }
 
     /// What the answer has cost so far; `None` without usage or price.
     pub fn cost(&self) -> Option<NanoUsd> {
-        Some(self.card.as_ref()?.price?.cost(&self.usage?))
+        Some(self.card.as_ref()?.price?.cost(&self.usage()?.0))
     }
 
     /// Closes the account with a label: `finished` or that of an error.
@@ -197,14 +215,18 @@ impl Settlement {
         self.settled = true;
         let duration = self.info.received.elapsed();
         let plan = &self.plan;
-        let usage = self.usage.unwrap_or_default();
+        let counted = self.usage();
+        let estimated = counted.map(|(_, estimated)| estimated);
+        let counted = counted.map(|(usage, _)| usage);
+        let usage = counted.unwrap_or_default();
         self.metrics.request_ended(&RequestSample {
             policy: plan.policy.as_deref().unwrap_or(NONE),
             tier: plan.tier.as_deref().unwrap_or(NONE),
             model: self.metric_model(),
             outcome,
             duration,
-            usage: self.usage,
+            usage: counted,
+            usage_estimated: estimated == Some(true),
             cost: self.cost(),
         });
         tracing::info!(
@@ -225,11 +247,12 @@ impl Settlement {
             stream = plan.stream,
             attempts = self.attempts,
             outcome,
-            finish_reason = self.finish_reason,
-            prompt_tokens = self.usage.map(|_| usage.prompt_tokens),
-            completion_tokens = self.usage.map(|_| usage.completion_tokens),
-            cached_tokens = self.usage.map(|_| usage.cached_tokens),
-            reasoning_tokens = self.usage.map(|_| usage.reasoning_tokens),
+            finish_reason = self.seen.finish_reason,
+            prompt_tokens = counted.map(|_| usage.prompt_tokens),
+            completion_tokens = counted.map(|_| usage.completion_tokens),
+            cached_tokens = counted.map(|_| usage.cached_tokens),
+            reasoning_tokens = counted.map(|_| usage.reasoning_tokens),
+            usage_estimated = estimated,
             cost_usd = self.cost().map(|cost| cost.to_string()),
             first_content_ms = self.first_content.map(milliseconds),
             duration_ms = milliseconds(duration),
@@ -259,8 +282,8 @@ impl Settlement {
                 output_tokens: plan.output_tokens,
                 abilities: plan.abilities.iter().map(|ability| (*ability).to_owned()).collect(),
             },
-            prompt_tokens: self.usage.map(|usage| usage.prompt_tokens),
-            completion_tokens: self.usage.map(|usage| usage.completion_tokens),
+            prompt_tokens: self.usage().map(|(usage, _)| usage.prompt_tokens),
+            completion_tokens: self.usage().map(|(usage, _)| usage.completion_tokens),
             cost_usd: self.cost().map(|cost| cost.to_string()),
             outcome: outcome.to_owned(),
             duration_ms: milliseconds(duration),
@@ -284,6 +307,11 @@ impl Drop for Settlement {
     fn drop(&mut self) {
         self.finish(CANCELLED);
     }
+}
+
+/// Tokens of a text of so many bytes.
+fn estimate_of_bytes(bytes: usize) -> u64 {
+    (bytes as u64).div_ceil(super::BYTES_PER_TOKEN)
 }
 
 /// Whole microseconds, in milliseconds.

@@ -42,6 +42,14 @@ pub enum Reason {
     TierNotEligible,
     /// The caller named a model; nothing was scored.
     ModelNamed,
+    /// The conversation's model stands in the tier that the score picked.
+    SessionKept,
+    /// A tool answered: a step towards an instruction that was weighed before.
+    SessionToolLoop,
+    /// The score picked a cheaper tier, but a switch would cost more than it saves.
+    SessionKeptCheaper,
+    /// The score picked a cheaper tier, and a switch saves more than it costs.
+    SessionSwitchPays,
 }
 
 impl Reason {
@@ -56,6 +64,10 @@ impl Reason {
             Self::ClassifierUnavailable => "classifier_unavailable",
             Self::TierNotEligible => "tier_not_eligible",
             Self::ModelNamed => "model_named",
+            Self::SessionKept => "session_kept",
+            Self::SessionToolLoop => "session_tool_loop",
+            Self::SessionKeptCheaper => "session_kept_cheaper",
+            Self::SessionSwitchPays => "session_switch_pays",
         }
     }
 }

@@ -7,9 +7,12 @@
 
 mod decide;
 mod needs;
+pub mod order;
+pub mod session;
 
 pub use decide::{Candidate, Decision, Override, Reason, Rejection};
 pub use needs::{Ability, Lack, Needs};
+pub use order::{Arrangement, Load, Modifier, Order};
 
 use std::collections::BTreeSet;
 
@@ -34,6 +37,26 @@ pub struct ModelCard {
     pub abilities: Option<BTreeSet<Ability>>,
 }
 
+impl ModelCard {
+    /// A model of which nothing else is known.
+    pub fn named(name: &str, provider: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            provider: provider.to_owned(),
+            upstream_name: name.to_owned(),
+            context_window: None,
+            max_output_tokens: None,
+            price: None,
+            abilities: None,
+        }
+    }
+
+    /// Whether the model can do this, or nobody has said that it cannot.
+    pub fn can(&self, ability: Ability) -> bool {
+        self.abilities.as_ref().is_none_or(|abilities| abilities.contains(&ability))
+    }
+}
+
 /// One tier: the models for requests below its threshold.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tier {
@@ -51,6 +74,40 @@ pub struct Policy {
     name: String,
     tiers: Vec<Tier>,
     default_tier: usize,
+    settings: PolicySettings,
+}
+
+/// What a policy says besides its tiers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PolicySettings {
+    /// Which rejections another model may be asked about.
+    pub fallback: Fallback,
+    /// How each tier is ordered; a tier without an entry as it is listed.
+    pub arrangements: Vec<Arrangement>,
+    /// Whether conversations keep their model, see [`session`].
+    pub sessions: bool,
+}
+
+impl Default for PolicySettings {
+    fn default() -> Self {
+        Self { fallback: Fallback::default(), arrangements: Vec::new(), sessions: true }
+    }
+}
+
+/// Which of a provider's rejections another model may be asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fallback {
+    /// The request does not fit its window: a model with a larger one may take it.
+    pub context_length: bool,
+    /// Its filter refused: another provider's may not.
+    pub content_policy: bool,
+}
+
+/// Chosen: a longer window changes nothing in what is asked; a refusal is a provider's word.
+impl Default for Fallback {
+    fn default() -> Self {
+        Self { context_length: true, content_policy: false }
+    }
 }
 
 /// Why a list of tiers is no policy. The configuration reports these with their position.
@@ -95,7 +152,18 @@ impl Policy {
             }
             previous = tier.below;
         }
-        Ok(Self { name, tiers, default_tier: default_tier.min(last) })
+        let settings = PolicySettings::default();
+        Ok(Self { name, tiers, default_tier: default_tier.min(last), settings })
+    }
+
+    /// The same with other settings.
+    pub fn with_settings(self, settings: PolicySettings) -> Self {
+        Self { settings, ..self }
+    }
+
+    /// What it says besides its tiers.
+    pub fn settings(&self) -> &PolicySettings {
+        &self.settings
     }
 
     /// The name callers put in `model`.

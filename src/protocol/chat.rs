@@ -13,7 +13,10 @@ use serde::{
 };
 use serde_json::json;
 
-use super::json::{RawObject, raw};
+use super::{
+    fields::{RequestError, without_position},
+    json::{RawObject, raw},
+};
 
 /// A chat completion request that has a model and at least one message.
 #[derive(Debug, Clone)]
@@ -31,8 +34,14 @@ pub struct ChatRequest {
     pub max_output_tokens: Option<u32>,
     /// Whether the request declares tools or the older `functions`.
     pub tools: bool,
+    /// Whether the caller says that several tools may be called at once.
+    pub parallel_tools: bool,
     /// Whether `response_format` demands a JSON schema.
     pub json_schema: bool,
+    /// Whether reasoning is asked for.
+    pub reasoning: bool,
+    /// The end user, as the caller names them.
+    pub user: Option<String>,
     /// The caller's dial, from the body object `weighbridge`.
     pub overrides: Overrides,
 }
@@ -84,16 +93,6 @@ pub enum Part {
     Other,
 }
 
-/// Why a request cannot be read; `param` is the path of the field, as OpenAI's errors name it.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("{message}")]
-pub struct ChatRequestError {
-    /// `messages[0].content` and the like; `None` when the body as a whole is at fault.
-    pub param: Option<String>,
-    /// A sentence that names the field.
-    pub message: String,
-}
-
 /// The fields read from the body; the rest is not looked at.
 #[derive(Deserialize)]
 struct View {
@@ -109,7 +108,10 @@ struct View {
     tools: Vec<Tool>,
     #[serde(default, deserialize_with = "null_is_default")]
     functions: Vec<IgnoredAny>,
+    parallel_tool_calls: Option<bool>,
     response_format: Option<ResponseFormat>,
+    reasoning_effort: Option<String>,
+    user: Option<String>,
     #[serde(default, deserialize_with = "null_is_default")]
     weighbridge: Overrides,
 }
@@ -134,8 +136,8 @@ struct ResponseFormat {
 
 impl ChatRequest {
     /// Reads and checks a body.
-    pub fn parse(bytes: &[u8]) -> Result<Self, ChatRequestError> {
-        let body = RawObject::parse(bytes).map_err(|error| ChatRequestError {
+    pub fn parse(bytes: &[u8]) -> Result<Self, RequestError> {
+        let body = RawObject::parse(bytes).map_err(|error| RequestError {
             param: None,
             message: format!("the body is not a JSON object that can be read: {error}"),
         })?;
@@ -148,7 +150,7 @@ impl ChatRequest {
                 None => path,
             };
             let message = format!("`{param}`: {}", without_position(error.inner()));
-            ChatRequestError { param: Some(param), message }
+            RequestError { param: Some(param), message }
         })?;
         if view.messages.is_empty() {
             return Err(field_error("messages", "must hold at least one message"));
@@ -176,6 +178,9 @@ impl ChatRequest {
             include_usage: view.stream_options.include_usage,
             max_output_tokens: view.max_completion_tokens.or(view.max_tokens),
             tools: !view.tools.is_empty() || !view.functions.is_empty(),
+            parallel_tools: view.parallel_tool_calls == Some(true),
+            reasoning: view.reasoning_effort.is_some_and(|effort| effort != "none"),
+            user: view.user,
             json_schema: view.response_format.is_some_and(|f| f.kind == "json_schema"),
             overrides: view.weighbridge,
         })
@@ -200,6 +205,16 @@ impl ChatRequest {
             body.set("stream_options", raw(&options));
         }
         body.to_bytes()
+    }
+
+    /// The body as it came.
+    pub fn body_bytes(&self) -> Vec<u8> {
+        self.body.to_bytes()
+    }
+
+    /// A field of the body, as it arrived.
+    pub fn field(&self, name: &str) -> Option<&serde_json::value::RawValue> {
+        self.body.get(name)
     }
 
     /// Whether any message carries a part of the given kind.
@@ -239,23 +254,14 @@ impl Content {
     }
 }
 
-fn field_error(param: &str, what: &str) -> ChatRequestError {
-    ChatRequestError { param: Some(param.to_owned()), message: format!("`{param}` {what}") }
+fn field_error(param: &str, what: &str) -> RequestError {
+    RequestError { param: Some(param.to_owned()), message: format!("`{param}` {what}") }
 }
 
 /// serde names a missing field in its message only, not in the path.
 fn missing_field(message: &str) -> Option<String> {
     let rest = message.strip_prefix("missing field `")?;
     Some(rest.split('`').next()?.to_owned())
-}
-
-/// serde_json's message without " at line 1 column 17", which helps nobody in a one-line body.
-fn without_position(error: &serde_json::Error) -> String {
-    let message = error.to_string();
-    match message.rfind(" at line ") {
-        Some(position) => message[..position].to_owned(),
-        None => message,
-    }
 }
 
 /// `null` means the same as absent, as in OpenAI's API.
@@ -331,7 +337,7 @@ impl<'de> Deserialize<'de> for Part {
 mod tests {
     use super::*;
 
-    fn refused(body: &str) -> ChatRequestError {
+    fn refused(body: &str) -> RequestError {
         ChatRequest::parse(body.as_bytes()).unwrap_err()
     }
 

@@ -17,6 +17,8 @@ pub const DONE: &[u8] = b"[DONE]";
 pub struct ChunkFacts {
     /// A choice carries text, a refusal, reasoning or a piece of a tool call.
     pub has_content: bool,
+    /// Bytes of that, as JSON writes them.
+    pub content_bytes: usize,
     /// A choice has ended, with this reason.
     pub finish_reason: Option<String>,
     /// Usage, on whichever chunk the provider put it.
@@ -34,6 +36,8 @@ pub struct AnswerFacts {
     pub finish_reason: Option<String>,
     /// What the provider counted.
     pub usage: Option<TokenCount>,
+    /// Bytes of the choices' messages, as JSON writes them.
+    pub content_bytes: usize,
     /// A 200 whose body is an error object; the message, if it has one.
     pub error: Option<String>,
 }
@@ -52,6 +56,8 @@ struct Chunk<'a> {
 struct Choice<'a> {
     #[serde(borrow, default)]
     delta: Option<Delta<'a>>,
+    #[serde(borrow, default)]
+    message: Option<&'a RawValue>,
     #[serde(default)]
     finish_reason: Option<String>,
 }
@@ -76,7 +82,8 @@ struct Delta<'a> {
 }
 
 impl Delta<'_> {
-    fn has_content(&self) -> bool {
+    /// Bytes of what a caller could see, as JSON writes them.
+    fn content_bytes(&self) -> usize {
         [
             self.content,
             self.tool_calls,
@@ -88,7 +95,9 @@ impl Delta<'_> {
         ]
         .into_iter()
         .flatten()
-        .any(|value| !matches!(value.get(), "null" | "\"\"" | "[]"))
+        .filter(|value| !matches!(value.get(), "null" | "\"\"" | "[]"))
+        .map(|value| value.get().len())
+        .sum()
     }
 }
 
@@ -136,10 +145,11 @@ impl ChunkFacts {
     pub fn read(data: &[u8]) -> Option<Self> {
         let chunk: Chunk<'_> = serde_json::from_slice(data).ok()?;
         let choices = chunk.choices.unwrap_or_default();
+        let deltas = choices.iter().filter_map(|choice| choice.delta.as_ref());
+        let content_bytes = deltas.map(Delta::content_bytes).sum();
         Some(Self {
-            has_content: choices
-                .iter()
-                .any(|choice| choice.delta.as_ref().is_some_and(Delta::has_content)),
+            has_content: content_bytes > 0,
+            content_bytes,
             no_choices: choices.is_empty(),
             finish_reason: choices.into_iter().find_map(|choice| choice.finish_reason),
             usage: chunk.usage.map(TokenCount::from),
@@ -152,12 +162,11 @@ impl AnswerFacts {
     /// Reads a whole answer; `None` when it is not a JSON object.
     pub fn read(body: &[u8]) -> Option<Self> {
         let answer: Chunk<'_> = serde_json::from_slice(body).ok()?;
+        let choices = answer.choices.unwrap_or_default();
+        let messages = choices.iter().filter_map(|choice| choice.message);
         Some(Self {
-            finish_reason: answer
-                .choices
-                .unwrap_or_default()
-                .into_iter()
-                .find_map(|choice| choice.finish_reason),
+            content_bytes: messages.map(|message| message.get().len()).sum(),
+            finish_reason: choices.into_iter().find_map(|choice| choice.finish_reason),
             usage: answer.usage.map(TokenCount::from),
             error: answer.error.and_then(error_message),
         })

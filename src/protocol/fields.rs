@@ -149,7 +149,7 @@ impl Fields {
 }
 
 /// serde_json's message without " at line 1 column 17", which helps nobody in a one-line body.
-fn without_position(error: &serde_json::Error) -> String {
+pub(super) fn without_position(error: &serde_json::Error) -> String {
     let message = error.to_string();
     match message.rfind(" at line ").and_then(|position| message.get(..position)) {
         Some(start) => start.to_owned(),

@@ -14,6 +14,7 @@ pub mod event_stream;
 pub mod failure;
 pub mod fields;
 pub mod gemini;
+pub mod incoming;
 pub mod json;
 pub mod neutral;
 pub mod openai_chat;

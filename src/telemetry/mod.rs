@@ -56,6 +56,11 @@ struct PolicyLabel {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct WarningLabel {
+    code: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OutcomeLabel {
     outcome: &'static str,
 }
@@ -75,6 +80,8 @@ pub struct RequestSample<'a> {
     pub duration: Duration,
     /// What the provider counted, if it did.
     pub usage: Option<TokenCount>,
+    /// Whether the gateway had to estimate it, in whole or in part.
+    pub usage_estimated: bool,
     /// What that cost, when the price is known.
     pub cost: Option<NanoUsd>,
 }
@@ -95,6 +102,8 @@ pub struct Metrics {
     queue_depth: Gauge,
     in_flight: Gauge,
     lost_decisions: Gauge,
+    usage_estimated: Counter,
+    warnings: Family<WarningLabel, Counter>,
 }
 
 impl Default for Metrics {
@@ -117,6 +126,8 @@ impl Default for Metrics {
             queue_depth: Gauge::default(),
             in_flight: Gauge::default(),
             lost_decisions: Gauge::default(),
+            usage_estimated: Counter::default(),
+            warnings: Family::default(),
             registry: Registry::default(),
         };
         let r = &mut registry;
@@ -148,6 +159,16 @@ impl Default for Metrics {
             "Lines of the decision log that could not be written",
             metrics.lost_decisions.clone(),
         );
+        r.register(
+            "usage_estimated",
+            "Answers whose tokens had to be estimated",
+            metrics.usage_estimated.clone(),
+        );
+        r.register(
+            "translation_warnings",
+            "What translations could not carry over",
+            metrics.warnings.clone(),
+        );
         Self { registry, ..metrics }
     }
 }
@@ -177,6 +198,9 @@ impl Metrics {
                 self.tokens.get_or_create(&labels).inc_by(count);
             }
         }
+        if sample.usage_estimated {
+            self.usage_estimated.inc();
+        }
         if let Some(cost) = sample.cost {
             let label = ModelLabel { model: sample.model.to_owned() };
             self.cost_nano_usd.get_or_create(&label).inc_by(cost.0.max(0).unsigned_abs());
@@ -186,6 +210,11 @@ impl Metrics {
     /// A request was refused before it was routed; `outcome` is the error's label.
     pub fn request_refused(&self, outcome: &'static str) {
         self.refused.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// A translation could not carry something over; `code` is the warning's word.
+    pub fn translation_warned(&self, code: &'static str) {
+        self.warnings.get_or_create(&WarningLabel { code }).inc();
     }
 
     /// One attempt at a provider has its result: `ok` or the error's label.

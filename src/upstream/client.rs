@@ -1,65 +1,68 @@
-//! One attempt at an OpenAI-compatible provider.
+//! One attempt at a provider: a POST with its deadlines, and the head of the answer.
 
-use std::{error::Error as _, time::Duration};
-
-use bytes::{Bytes, BytesMut};
-use reqwest::{
-    Client, Response, Url,
-    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER},
+use std::{
+    error::Error as _,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
 };
 
-use super::UpstreamError;
-use crate::protocol::chunk::provider_error_message;
+use bytes::{Bytes, BytesMut};
+use jiff::{Timestamp, fmt::rfc2822};
+use reqwest::{
+    Client, Response,
+    header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER},
+};
+
+use super::{
+    Api, Credential, Observed, Operation, Provider, Slot, Tries, UpstreamError,
+    sign::add_signature, tries::Member,
+};
 
 /// Bytes of an error body that are read (chosen: error objects are far smaller; HTML pages are
 /// cut).
 const MAX_ERROR_BYTES: usize = 64 * 1024;
-/// Characters of a provider's error text that are shown to the caller.
-const MAX_SHOWN_CHARS: usize = 300;
+/// The version of Anthropic's API that is asked for when the caller names none.
+const ANTHROPIC_VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
 
-/// A provider as the configuration describes it. The credential never prints.
-#[derive(Clone)]
-pub struct Provider {
-    /// The name in the configuration.
-    pub name: String,
-    /// What paths such as `chat/completions` are appended to; ends with a slash.
-    pub base_url: Url,
-    /// `Bearer …`, marked sensitive; `None` for a server without keys.
-    pub authorization: Option<HeaderValue>,
-    /// Bound on making a connection.
-    pub connect_timeout: Duration,
-    /// Bound from sending the request to the head of the answer and, in a stream, from the head
-    /// to the first content.
-    pub first_byte_timeout: Duration,
-    /// Bound on silence inside an answer.
-    pub idle_timeout: Duration,
-    /// Bound on the whole answer; `None` means none, because it would cut long streams.
-    pub total_timeout: Option<Duration>,
-    /// Whether the server understands `stream_options`.
-    pub stream_usage: bool,
-}
-
-impl std::fmt::Debug for Provider {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let authorization = self.authorization.as_ref().map(|_| "[redacted]");
-        f.debug_struct("Provider")
-            .field("name", &self.name)
-            .field("base_url", &self.base_url.as_str())
-            .field("authorization", &authorization)
-            .finish_non_exhaustive()
-    }
-}
-
-/// A client for each provider.
+/// A client for each provider. A cheap handle.
 #[derive(Debug, Clone)]
 pub struct Upstreams {
-    providers: Vec<(Provider, Client)>,
+    members: Arc<[Arc<Member>]>,
+}
+
+/// One request at a provider.
+#[derive(Debug)]
+pub struct Call<'a> {
+    /// What is asked for.
+    pub operation: Operation,
+    /// The model, as the provider knows it.
+    pub model: &'a str,
+    /// JSON.
+    pub body: Bytes,
+    /// The caller's headers that go on: request id, trace, beta features.
+    pub headers: HeaderMap,
+    /// How long it may take.
+    pub limits: Limits,
+}
+
+/// The deadlines of one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bound from sending the request to the head of the answer, and from there to the first
+    /// content.
+    pub first_byte: Duration,
+    /// Bound on silence inside an answer.
+    pub idle: Duration,
+    /// Bound on the whole answer.
+    pub total: Option<Duration>,
 }
 
 /// The head of an answer whose body has not been read.
+#[derive(Debug)]
 pub struct Attempt {
     response: Response,
-    idle_timeout: Duration,
+    limits: Limits,
+    started: Instant,
 }
 
 /// The clients cannot be built; the cause is the TLS setup of this machine.
@@ -70,7 +73,7 @@ pub struct ClientError(#[from] reqwest::Error);
 impl Upstreams {
     /// One client a provider, so that each keeps its own connections and deadlines.
     pub fn new(providers: Vec<Provider>) -> Result<Self, ClientError> {
-        let providers = providers
+        let members = providers
             .into_iter()
             .map(|provider| {
                 let client = Client::builder()
@@ -80,55 +83,48 @@ impl Upstreams {
                     .user_agent(concat!("weighbridge/", env!("CARGO_PKG_VERSION")))
                     .tcp_nodelay(true)
                     .build()?;
-                Ok((provider, client))
+                Ok(Arc::new(Member::new(provider, client)))
             })
             .collect::<Result<_, reqwest::Error>>()?;
-        Ok(Self { providers })
+        Ok(Self { members })
     }
 
     /// The provider of this name.
     pub fn provider(&self, name: &str) -> Option<&Provider> {
-        self.find(name).map(|(provider, _)| provider)
+        self.find(name).map(|member| &member.provider)
     }
 
-    fn find(&self, name: &str) -> Option<&(Provider, Client)> {
-        self.providers.iter().find(|(provider, _)| provider.name == name)
+    fn find(&self, name: &str) -> Option<&Arc<Member>> {
+        self.members.iter().find(|member| member.provider.name == name)
     }
 
-    /// Posts a JSON body to `path` under the provider's base URL and waits for the head of the
-    /// answer. A status other than 2xx is an error, its body read and judged.
-    pub async fn send(
-        &self,
-        provider: &str,
-        path: &str,
-        body: Vec<u8>,
-        request_id: &str,
-    ) -> Result<Attempt, UpstreamError> {
-        let Some((provider, client)) = self.find(provider) else {
+    /// Opens the tries at one model.
+    pub fn begin(&self, provider: &str, model: &str) -> Result<Tries, UpstreamError> {
+        let Some(member) = self.find(provider) else {
             return Err(UpstreamError::Connect(format!("no provider is named `{provider}`")));
         };
-        let url = provider
-            .base_url
-            .join(path)
-            .map_err(|error| UpstreamError::Connect(format!("the URL is not valid: {error}")))?;
-        let mut request = client
-            .post(url)
-            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
-            .header("x-request-id", request_id)
-            .body(body);
-        if let Some(total) = provider.total_timeout {
-            request = request.timeout(total);
-        }
-        if let Some(authorization) = &provider.authorization {
-            request = request.header(AUTHORIZATION, authorization.clone());
-        }
-        let first_byte =
-            UpstreamError::Timeout { deadline: "first_byte", limit: provider.first_byte_timeout };
-        let response = tokio::time::timeout(provider.first_byte_timeout, request.send())
+        Ok(Tries::new(Arc::clone(member), model))
+    }
+
+    /// What is known of a model at this moment.
+    pub fn observed(&self, provider: &str, model: &str) -> Observed {
+        self.find(provider).map(|member| member.observed(model)).unwrap_or_default()
+    }
+
+    /// Makes one attempt and waits for the head of the answer. A status other than 2xx is an
+    /// error, its body read and judged.
+    pub async fn send(&self, slot: &Slot, call: Call<'_>) -> Result<Attempt, UpstreamError> {
+        let started = Instant::now();
+        let limits = call.limits;
+        let request = request(slot, call)?;
+        let response = tokio::time::timeout(limits.first_byte, request.send())
             .await
-            .map_err(|_| first_byte)?
-            .map_err(|error| connection_error(&error, provider))?;
-        let attempt = Attempt { response, idle_timeout: provider.idle_timeout };
+            .map_err(|_| UpstreamError::Timeout {
+                deadline: "first_byte",
+                limit: limits.first_byte,
+            })?
+            .map_err(|error| connection_error(&error, slot.provider(), limits))?;
+        let attempt = Attempt { response, limits, started };
         if attempt.response.status().is_success() {
             Ok(attempt)
         } else {
@@ -137,10 +133,66 @@ impl Upstreams {
     }
 }
 
+fn request(slot: &Slot, call: Call<'_>) -> Result<reqwest::RequestBuilder, UpstreamError> {
+    let provider = slot.provider();
+    let (Some(deployment), Some(path)) =
+        (slot.deployment(), provider.path(call.operation, call.model))
+    else {
+        let (kind, model) = (provider.api.name(), call.model);
+        let message = format!("a provider of the kind `{kind}` cannot do this with `{model}`");
+        return Err(UpstreamError::Unsupported(message));
+    };
+    let url = deployment
+        .base_url
+        .join(&path)
+        .map_err(|error| UpstreamError::Connect(format!("the URL is not valid: {error}")))?;
+    let mut headers = call.headers;
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if provider.api == Api::Anthropic {
+        headers.entry("anthropic-version").or_insert(ANTHROPIC_VERSION);
+    } else {
+        headers.remove("anthropic-version");
+        headers.remove("anthropic-beta");
+    }
+    if let Operation::Converse { stream, .. } = call.operation {
+        let accepted = match (stream, provider.api) {
+            (true, Api::Bedrock) => "application/vnd.amazon.eventstream",
+            (true, _) => "text/event-stream",
+            (false, _) => "application/json",
+        };
+        headers.insert(ACCEPT, HeaderValue::from_static(accepted));
+    }
+    match slot.credential() {
+        Some(Credential::Header(name, value)) => {
+            headers.insert(name.clone(), value.clone());
+        }
+        Some(Credential::Aws(keys)) => {
+            let region = &provider.quirks.region;
+            add_signature(keys, region, &url, &call.body, &mut headers, SystemTime::now())?;
+        }
+        Some(Credential::None) | None => {}
+    }
+    let mut request = slot.client().post(url).headers(headers).body(call.body);
+    if let Some(total) = call.limits.total {
+        request = request.timeout(total);
+    }
+    Ok(request)
+}
+
 impl Attempt {
     /// The provider's headers.
     pub fn headers(&self) -> &HeaderMap {
         self.response.headers()
+    }
+
+    /// When the request was sent.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// The deadlines that it keeps.
+    pub fn limits(&self) -> Limits {
+        self.limits
     }
 
     /// Whether the content type is `expected`, parameters aside. A missing one is accepted:
@@ -156,25 +208,22 @@ impl Attempt {
         }
     }
 
-    /// The next bytes, `None` at the end. `limit` bounds the wait; the provider's idle deadline
-    /// when `None`.
+    /// The next bytes, `None` at the end. `limit` bounds the wait; the idle deadline when `None`.
     pub async fn chunk(&mut self, limit: Option<Duration>) -> Result<Option<Bytes>, UpstreamError> {
         let (deadline, limit) = match limit {
             Some(limit) => ("first_byte", limit),
-            None => ("idle", self.idle_timeout),
+            None => ("idle", self.limits.idle),
         };
         match tokio::time::timeout(limit, self.response.chunk()).await {
             Err(_) => Err(UpstreamError::Timeout { deadline, limit }),
             Ok(Ok(chunk)) => Ok(chunk),
-            Ok(Err(error)) if error.is_timeout() => {
-                Err(UpstreamError::Timeout { deadline: "total", limit })
-            }
+            Ok(Err(error)) if error.is_timeout() => Err(total_passed(self.limits)),
             Ok(Err(error)) => Err(UpstreamError::Cut(cause(&error))),
         }
     }
 
     /// The whole body, at most `max_bytes` of it.
-    pub async fn body(mut self, max_bytes: usize) -> Result<(HeaderMap, Bytes), UpstreamError> {
+    pub async fn body(mut self, max_bytes: usize) -> Result<Bytes, UpstreamError> {
         let mut body = BytesMut::new();
         while let Some(chunk) = self.chunk(None).await? {
             if body.len() + chunk.len() > max_bytes {
@@ -184,13 +233,13 @@ impl Attempt {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok((std::mem::take(self.response.headers_mut()), body.freeze()))
+        Ok(body.freeze())
     }
 
     /// Judges a status that is not 2xx.
     async fn into_error(mut self) -> UpstreamError {
         let status = self.response.status().as_u16();
-        let retry_after = self.headers().get(RETRY_AFTER).and_then(seconds);
+        let retry_after = retry_after(self.headers());
         let mut body = BytesMut::new();
         while let Ok(Some(chunk)) = self.chunk(None).await {
             let room = MAX_ERROR_BYTES - body.len();
@@ -199,47 +248,39 @@ impl Attempt {
                 break;
             }
         }
-        let message = || shown(&body);
-        match status {
-            401..=403 => UpstreamError::Credential { status },
-            404 => UpstreamError::NotFound { message: message() },
-            408 | 409 | 425 | 500..=599 | 300..=399 => {
-                UpstreamError::Failed { status, message: message(), retry_after }
-            }
-            429 => UpstreamError::RateLimited { retry_after },
-            _ => UpstreamError::Rejected { status, body: body.freeze() },
-        }
+        UpstreamError::of_status(status, retry_after, body.freeze())
     }
 }
 
-/// `Retry-After` in seconds.
-fn seconds(value: &HeaderValue) -> Option<Duration> {
-    let seconds: u32 = value.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds.into()))
-}
-
-/// The provider's own sentence, or the start of whatever it sent.
-fn shown(body: &[u8]) -> String {
-    let text = provider_error_message(body).unwrap_or_else(|| {
-        String::from_utf8_lossy(body).split_whitespace().collect::<Vec<_>>().join(" ")
-    });
-    if text.is_empty() {
-        return "no body".to_owned();
+/// `retry-after-ms` (OpenAI, Azure) or `Retry-After` in seconds or as a date (RFC 9110, section
+/// 10.2.3).
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
+    if let Some(ms) = text("retry-after-ms").and_then(|ms| ms.parse::<f64>().ok()) {
+        return Duration::try_from_secs_f64(ms / 1e3).ok();
     }
-    text.chars().take(MAX_SHOWN_CHARS).collect()
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = value.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds).ok();
+    }
+    let date = rfc2822::parse(value).ok()?.timestamp();
+    Some(Duration::try_from(date.duration_since(Timestamp::now())).unwrap_or_default())
 }
 
-fn connection_error(error: &reqwest::Error, provider: &Provider) -> UpstreamError {
+fn connection_error(error: &reqwest::Error, provider: &Provider, limits: Limits) -> UpstreamError {
     if error.is_timeout() && error.is_connect() {
         UpstreamError::Timeout { deadline: "connect", limit: provider.connect_timeout }
     } else if error.is_timeout() {
-        let limit = provider.total_timeout.unwrap_or_default();
-        UpstreamError::Timeout { deadline: "total", limit }
+        total_passed(limits)
     } else if error.is_connect() {
         UpstreamError::Connect(cause(error))
     } else {
         UpstreamError::Cut(cause(error))
     }
+}
+
+fn total_passed(limits: Limits) -> UpstreamError {
+    UpstreamError::Timeout { deadline: "total", limit: limits.total.unwrap_or_default() }
 }
 
 /// The innermost cause: reqwest's own message would repeat the URL.
@@ -251,4 +292,26 @@ fn cause(error: &reqwest::Error) -> String {
         source = inner.source();
     }
     message.unwrap_or_else(|| "the connection failed".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wish_to_wait_comes_in_seconds_milliseconds_or_as_a_date() {
+        let wish = |name: &'static str, value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, HeaderValue::from_str(value).unwrap());
+            retry_after(&headers)
+        };
+        assert_eq!(wish("retry-after", "7"), Some(Duration::from_secs(7)));
+        assert_eq!(wish("retry-after", "1.5"), Some(Duration::from_millis(1500)));
+        assert_eq!(wish("retry-after-ms", "250"), Some(Duration::from_millis(250)));
+        assert_eq!(wish("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
+        let later = wish("retry-after", "Fri, 31 Dec 2100 23:59:59 GMT").unwrap();
+        assert!(later > Duration::from_secs(1_000_000_000));
+        assert_eq!(wish("retry-after", "soon"), None);
+        assert_eq!(wish("retry-after", "-3"), None);
+    }
 }

@@ -2,14 +2,21 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
+use crate::protocol::{
+    failure::read_error,
+    neutral::{ErrorKind, ProviderError},
+};
+
 /// One failed attempt. The label is used in metrics and in the JSON `code`.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum UpstreamError {
     /// No connection: refused, unreachable, DNS or TLS failure.
     #[error("no connection to the provider: {0}")]
     Connect(String),
-    /// A deadline passed: `connect`, `first_byte` or `idle`.
-    #[error("the provider sent nothing within the {deadline} deadline of {} ms", limit.as_millis())]
+    /// A deadline passed: `connect`, `first_byte`, `idle` or `total`.
+    #[error("the provider did not keep the {deadline} deadline of {} ms", limit.as_millis())]
     Timeout {
         /// Which deadline.
         deadline: &'static str,
@@ -44,13 +51,15 @@ pub enum UpstreamError {
         /// When to come back, if it said so.
         retry_after: Option<Duration>,
     },
-    /// The provider says the request itself is wrong. Passed on as it came.
-    #[error("the provider rejected the request (status {status})")]
+    /// The provider says the request itself is wrong, too long, or not allowed.
+    #[error("the provider rejected the request (status {status}): {}", error.message)]
     Rejected {
         /// The status it sent, 4xx.
         status: u16,
-        /// Its body, bounded.
-        body: bytes::Bytes,
+        /// What it said.
+        error: Box<ProviderError>,
+        /// Its body, bounded; empty when the error came inside a stream.
+        body: Bytes,
     },
     /// The answer is not what the protocol says: wrong content type, malformed JSON, no end.
     #[error("the provider's answer cannot be used: {0}")]
@@ -58,9 +67,54 @@ pub enum UpstreamError {
     /// The connection broke while the answer was read.
     #[error("the provider's answer was cut: {0}")]
     Cut(String),
+    /// The provider failed so often of late that it is left alone for a while.
+    #[error("the provider failed repeatedly and is not asked for another {} s", retry_after.as_secs())]
+    CircuitOpen {
+        /// When it will be asked again.
+        retry_after: Duration,
+    },
+    /// The gateway stops, and with it what it was passing on.
+    #[error("the gateway is shutting down")]
+    ShuttingDown,
+    /// This kind of provider has no such operation.
+    #[error("{0}")]
+    Unsupported(String),
 }
 
 impl UpstreamError {
+    /// Judges an answer that is not 2xx. `retry_after` is that of its headers.
+    pub fn of_status(status: u16, retry_after: Option<Duration>, body: Bytes) -> Self {
+        let error = read_error(status, &body);
+        let error = ProviderError { retry_after: retry_after.or(error.retry_after), ..error };
+        Self::of_error(status, error, body)
+    }
+
+    /// Judges an error inside an answer whose status said nothing of it.
+    pub fn of_event(error: ProviderError) -> Self {
+        Self::of_error(200, error, Bytes::new())
+    }
+
+    fn of_error(status: u16, error: ProviderError, body: Bytes) -> Self {
+        let retry_after = error.retry_after;
+        match error.kind {
+            ErrorKind::Authentication | ErrorKind::Billing | ErrorKind::Permission => {
+                let status = if matches!(status, 401..=403) { status } else { 401 };
+                Self::Credential { status }
+            }
+            ErrorKind::RateLimit => Self::RateLimited { retry_after },
+            ErrorKind::NotFound => Self::NotFound { message: error.message },
+            ErrorKind::Truncated => Self::Cut(error.message),
+            ErrorKind::Malformed => Self::Malformed(error.message),
+            ErrorKind::Overloaded | ErrorKind::Timeout | ErrorKind::Server => {
+                Self::Failed { status, message: error.message, retry_after }
+            }
+            ErrorKind::InvalidRequest
+            | ErrorKind::ContextLength
+            | ErrorKind::ContentPolicy
+            | ErrorKind::TooLarge => Self::Rejected { status, error: Box::new(error), body },
+        }
+    }
+
     /// One fixed snake_case label each.
     pub fn label(&self) -> &'static str {
         match self {
@@ -70,23 +124,79 @@ impl UpstreamError {
             Self::RateLimited { .. } => "provider_rate_limited",
             Self::NotFound { .. } => "provider_model_not_found",
             Self::Failed { .. } => "provider_failed",
-            Self::Rejected { .. } => "provider_rejected_request",
+            Self::Rejected { error, .. } => match error.kind {
+                ErrorKind::ContextLength => "provider_context_length_exceeded",
+                ErrorKind::ContentPolicy => "provider_content_policy",
+                _ => "provider_rejected_request",
+            },
             Self::Malformed(_) => "provider_malformed_answer",
             Self::Cut(_) => "provider_answer_cut",
+            Self::CircuitOpen { .. } => "provider_circuit_open",
+            Self::ShuttingDown => "gateway_shutting_down",
+            Self::Unsupported(_) => "provider_operation_unsupported",
         }
     }
 
-    /// Whether the next candidate may be tried: everything but a request that the provider calls
-    /// wrong, which would be wrong everywhere.
-    pub fn may_fall_back(&self) -> bool {
-        !matches!(self, Self::Rejected { .. })
+    /// Whether the same provider may succeed when it is asked again.
+    pub fn is_retryable(&self) -> bool {
+        matches!(
+            self,
+            Self::Connect(_)
+                | Self::Timeout { .. }
+                | Self::RateLimited { .. }
+                | Self::Failed { .. }
+                | Self::Malformed(_)
+                | Self::Cut(_)
+        )
+    }
+
+    /// Whether another credential may succeed.
+    pub fn is_of_credential(&self) -> bool {
+        matches!(self, Self::Credential { .. } | Self::RateLimited { .. })
+    }
+
+    /// Whether it speaks against the deployment's health: not what the caller's request, the
+    /// gateway's credential or the account's limits brought about.
+    pub fn is_fault(&self) -> bool {
+        self.is_retryable() && !self.is_of_credential()
+    }
+
+    /// What the provider refused the request for, when it did.
+    pub fn rejection(&self) -> Option<ErrorKind> {
+        match self {
+            Self::Rejected { error, .. } => Some(error.kind),
+            _ => None,
+        }
     }
 
     /// When the provider wants to be asked again.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::RateLimited { retry_after } | Self::Failed { retry_after, .. } => *retry_after,
+            Self::CircuitOpen { retry_after } => Some(*retry_after),
             _ => None,
         }
+    }
+
+    /// The same for a caller's surface.
+    pub fn to_provider_error(&self) -> ProviderError {
+        let kind = match self {
+            Self::Rejected { error, .. } => return ProviderError::clone(error),
+            Self::Timeout { .. } => ErrorKind::Timeout,
+            Self::RateLimited { .. } => ErrorKind::RateLimit,
+            Self::Failed { status: 503 | 529, .. }
+            | Self::CircuitOpen { .. }
+            | Self::ShuttingDown => ErrorKind::Overloaded,
+            Self::Cut(_) => ErrorKind::Truncated,
+            Self::Malformed(_) => ErrorKind::Malformed,
+            Self::Unsupported(_) => ErrorKind::InvalidRequest,
+            Self::Connect(_)
+            | Self::Credential { .. }
+            | Self::NotFound { .. }
+            | Self::Failed { .. } => ErrorKind::Server,
+        };
+        let code = Some(self.label().to_owned());
+        let retry_after = self.retry_after();
+        ProviderError { code, retry_after, ..ProviderError::new(kind, self.to_string()) }
     }
 }

@@ -1,11 +1,21 @@
-//! Talks to providers: one client each, deadlines, errors that say who failed.
+//! Talks to providers: how each is addressed, what can go wrong, and when to ask again.
 //!
-//! [`Upstreams::send`] makes one attempt at one provider and returns either the head of an answer
-//! with its body unread, or an [`UpstreamError`] that knows whether another candidate may be
-//! tried. Choosing candidates and relaying bodies is the gateway's work.
+//! [`Upstreams::begin`] opens the tries at one model. [`Tries::next`] names a deployment and a
+//! credential, or says that nothing is left; [`Upstreams::send`] makes that one attempt and
+//! returns either the head of an answer with its body unread or an [`UpstreamError`]. Choosing
+//! models and relaying bodies is the gateway's work. Read `provider` first, then `tries`.
 
+mod address;
 mod client;
 mod error;
+mod health;
+mod provider;
+mod sign;
+mod tries;
 
-pub use client::{Attempt, Provider, Upstreams};
+pub use address::Operation;
+pub use client::{Attempt, Call, ClientError, Limits, Upstreams};
 pub use error::UpstreamError;
+pub use health::{BreakerSettings, Observed};
+pub use provider::{Api, AwsKeys, Credential, Deployment, Provider, Quirks};
+pub use tries::{Slot, Tries, draw};

@@ -13,7 +13,7 @@ fn scripted(small: &str) -> String {
 
 /// The stream's text as the upstream sends it to a client that asks it directly.
 async fn direct(house: &House, body: &Value) -> String {
-    let base = house.gateway.config().providers[0].base_url.clone();
+    let base = house.gateway.config().providers[0].deployments[0].base_url.clone();
     let client = reqwest::Client::new();
     let response = client
         .post(base.join("chat/completions").unwrap())

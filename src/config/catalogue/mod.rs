@@ -5,4 +5,4 @@
 
 pub mod provider;
 
-pub use provider::{Auth, JsonSchema, ProviderDialect, ProviderEntry, Quirks, ToolCallIds, find};
+pub use provider::{Auth, JsonSchema, ProviderEntry, Quirks, ToolCallIds, find};

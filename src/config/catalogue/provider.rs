@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::OnceLock};
 
 use serde::Deserialize;
 
-use crate::protocol::neutral;
+use crate::upstream::Api;
 
 const PROVIDERS: &str = include_str!("providers.toml");
 /// Names that may stand in braces in an address; each is a setting of a provider, too.
@@ -31,7 +31,7 @@ pub struct ProviderEntry {
     #[serde(default)]
     pub compatible_url: Option<String>,
     /// What it speaks.
-    pub dialect: ProviderDialect,
+    pub dialect: Api,
     /// How requests prove who sends them.
     pub auth: Auth,
     /// Environment variables that hold the key, the usual one first.
@@ -57,24 +57,6 @@ pub struct ProviderEntry {
     pub quirks: Quirks,
     /// The page that says so.
     pub source: String,
-}
-
-/// The wire formats of providers, as `dialect` names them in a configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ProviderDialect {
-    /// OpenAI's API and what is compatible with it.
-    OpenAi,
-    /// Anthropic messages.
-    Anthropic,
-    /// Google Gemini `generateContent`.
-    Gemini,
-    /// OpenAI's formats under deployment paths.
-    Azure,
-    /// AWS Bedrock Converse.
-    Bedrock,
-    /// Cohere v2 chat.
-    Cohere,
 }
 
 /// How requests prove who sends them.
@@ -187,42 +169,6 @@ fn parse(text: &str) -> Result<Vec<ProviderEntry>, toml::de::Error> {
     rows.into_iter().map(|(name, row)| Ok(ProviderEntry { name, ..row.try_into()? })).collect()
 }
 
-impl ProviderDialect {
-    /// Every dialect.
-    pub const ALL: [Self; 6] =
-        [Self::OpenAi, Self::Anthropic, Self::Gemini, Self::Azure, Self::Bedrock, Self::Cohere];
-    /// Their names, in the order of [`Self::ALL`].
-    pub const NAMES: [&str; 6] = ["openai", "anthropic", "gemini", "azure", "bedrock", "cohere"];
-
-    /// The spelling in the configuration.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::OpenAi => "openai",
-            Self::Anthropic => "anthropic",
-            Self::Gemini => "gemini",
-            Self::Azure => "azure",
-            Self::Bedrock => "bedrock",
-            Self::Cohere => "cohere",
-        }
-    }
-
-    /// The dialect with this spelling.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|dialect| dialect.name() == name)
-    }
-
-    /// The language of its chat bodies.
-    pub fn chat(self) -> neutral::Dialect {
-        match self {
-            Self::OpenAi | Self::Azure => neutral::Dialect::OpenAiChat,
-            Self::Anthropic => neutral::Dialect::Anthropic,
-            Self::Gemini => neutral::Dialect::Gemini,
-            Self::Bedrock => neutral::Dialect::Bedrock,
-            Self::Cohere => neutral::Dialect::Cohere,
-        }
-    }
-}
-
 /// A placeholder of an address has no value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the address of `{provider}` needs `{placeholder}`")]
@@ -237,15 +183,15 @@ pub struct MissingPlaceholder {
 
 impl ProviderEntry {
     /// Its address for `dialect`, placeholders unfilled; `None` when it does not speak it.
-    pub fn base_url(&self, dialect: ProviderDialect) -> Option<&str> {
+    pub fn base_url(&self, dialect: Api) -> Option<&str> {
         if dialect == self.dialect {
             return Some(&self.base_url);
         }
-        self.compatible_url.as_deref().filter(|_| dialect == ProviderDialect::OpenAi)
+        self.compatible_url.as_deref().filter(|_| dialect == Api::OpenAi)
     }
 
     /// How requests in `dialect` prove who sends them.
-    pub fn auth(&self, dialect: ProviderDialect) -> Auth {
+    pub fn auth(&self, dialect: Api) -> Auth {
         if dialect == self.dialect { self.auth } else { Auth::Bearer }
     }
 
@@ -253,7 +199,7 @@ impl ProviderEntry {
     /// environment. `None` when the provider does not speak the dialect.
     pub fn filled_url(
         &self,
-        dialect: ProviderDialect,
+        dialect: Api,
         setting: &dyn Fn(&str) -> Option<String>,
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Option<Result<String, MissingPlaceholder>> {
@@ -338,9 +284,9 @@ mod tests {
             assert!(row.source.starts_with("https://"), "{name}: no source");
             assert!(!row.key_env.is_empty(), "{name}: no variable for its key");
             assert_eq!(row.auth == Auth::SigV4, row.service.is_some(), "{name}: service");
-            let azure = row.dialect == ProviderDialect::Azure;
+            let azure = row.dialect == Api::Azure;
             assert_eq!(azure, row.api_version.is_some(), "{name}: api_version");
-            let own = row.dialect == ProviderDialect::OpenAi;
+            let own = row.dialect == Api::OpenAi;
             assert!(!own || row.compatible_url.is_none(), "{name}: two addresses, one dialect");
             assert!(row.quirks.chat || row.quirks.responses, "{name}: serves nothing");
             for url in [Some(&row.base_url), row.compatible_url.as_ref()].into_iter().flatten() {
@@ -363,12 +309,12 @@ mod tests {
         let environment = |name: &str| (name == "AWS_REGION").then(|| "eu-west-1".to_owned());
         let bedrock = find("bedrock").unwrap();
         let url = |setting: &dyn Fn(&str) -> Option<String>| {
-            bedrock.filled_url(ProviderDialect::Bedrock, setting, &environment).unwrap().unwrap()
+            bedrock.filled_url(Api::Bedrock, setting, &environment).unwrap().unwrap()
         };
         assert_eq!(url(&|_| None), "https://bedrock-runtime.eu-west-1.amazonaws.com");
         let us = |_: &str| Some("us-east-1".to_owned());
         assert_eq!(url(&us), "https://bedrock-runtime.us-east-1.amazonaws.com");
-        let missing = bedrock.filled_url(ProviderDialect::Bedrock, &|_| None, &|_| None).unwrap();
+        let missing = bedrock.filled_url(Api::Bedrock, &|_| None, &|_| None).unwrap();
         assert_eq!(missing.unwrap_err().to_string(), "the address of `bedrock` needs `region`");
     }
 
@@ -376,21 +322,21 @@ mod tests {
     fn a_host_may_be_written_as_a_url_and_global_has_no_prefix() {
         let host = |_: &str| Some("https://dbc-1.cloud.databricks.com/".to_owned());
         let databricks = find("databricks").unwrap();
-        let url = databricks.filled_url(ProviderDialect::OpenAi, &|_| None, &host);
+        let url = databricks.filled_url(Api::OpenAi, &|_| None, &host);
         assert_eq!(url.unwrap().unwrap(), "https://dbc-1.cloud.databricks.com/serving-endpoints");
         let global = |_: &str| Some("global".to_owned());
-        let url = find("vertex").unwrap().filled_url(ProviderDialect::OpenAi, &global, &|_| None);
+        let url = find("vertex").unwrap().filled_url(Api::OpenAi, &global, &|_| None);
         assert!(url.unwrap().unwrap().starts_with("https://aiplatform.googleapis.com/v1/"));
     }
 
     #[test]
     fn a_provider_of_another_dialect_is_reached_in_openais_too() {
         let gemini = find("gemini").unwrap();
-        assert_eq!(gemini.auth(ProviderDialect::Gemini), Auth::XGoogApiKey);
-        assert_eq!(gemini.auth(ProviderDialect::OpenAi), Auth::Bearer);
-        assert!(gemini.base_url(ProviderDialect::OpenAi).unwrap().ends_with("/v1beta/openai"));
-        assert_eq!(gemini.base_url(ProviderDialect::Anthropic), None);
-        assert_eq!(find("groq").unwrap().base_url(ProviderDialect::Gemini), None);
+        assert_eq!(gemini.auth(Api::Gemini), Auth::XGoogApiKey);
+        assert_eq!(gemini.auth(Api::OpenAi), Auth::Bearer);
+        assert!(gemini.base_url(Api::OpenAi).unwrap().ends_with("/v1beta/openai"));
+        assert_eq!(gemini.base_url(Api::Anthropic), None);
+        assert_eq!(find("groq").unwrap().base_url(Api::Gemini), None);
     }
 
     #[test]
@@ -408,9 +354,9 @@ mod tests {
 
     #[test]
     fn dialects_are_named_as_in_the_configuration() {
-        for (dialect, name) in ProviderDialect::ALL.into_iter().zip(ProviderDialect::NAMES) {
+        for (dialect, name) in Api::ALL.into_iter().zip(Api::NAMES) {
             assert_eq!(dialect.name(), name);
-            assert_eq!(ProviderDialect::from_name(name), Some(dialect));
+            assert_eq!(Api::from_name(name), Some(dialect));
         }
     }
 }

@@ -80,6 +80,18 @@ impl From<Usage> for TokenCount {
 }
 
 impl Answer {
+    /// Bytes of text, reasoning and arguments.
+    pub fn content_bytes(&self) -> usize {
+        let bytes = |part: &Part| match &part.body {
+            PartBody::Text(text) | PartBody::Refusal(text) | PartBody::Thinking { text, .. } => {
+                text.len()
+            }
+            PartBody::ToolCall(call) => call.name.len() + call.arguments.len(),
+            _ => 0,
+        };
+        self.parts.iter().map(bytes).sum()
+    }
+
     /// A call for tools is one whatever the provider says: some end it like any other answer.
     pub fn settle_stop(&mut self) {
         let calls = self.parts.iter().any(|part| matches!(part.body, PartBody::ToolCall(_)));

@@ -70,6 +70,11 @@ impl Effort {
 }
 
 impl Reasoning {
+    /// Whether the model is asked to reason at all.
+    pub fn is_wanted(&self) -> bool {
+        self.adaptive || self.effort().is_some_and(|effort| effort != Effort::None)
+    }
+
     /// The amount in words: said, or the nearest to the budget.
     pub fn effort(&self) -> Option<Effort> {
         let nearest = |budget| match budget {

@@ -1,4 +1,4 @@
-//! `POST /v1/chat/completions` and `POST /v1/decision`.
+//! The surfaces of conversations, and `POST /v1/decision`.
 
 use std::sync::Arc;
 
@@ -12,83 +12,130 @@ use serde_json::{Value, json};
 
 use super::{
     error::ApiError,
-    headers::{add_answer, add_debug, add_decision, dial, request_info, set, wants_debug},
+    headers::{
+        add_answer, add_debug, add_decision, dial, request_id, request_info, set, wants_debug,
+    },
     read_body,
 };
 use crate::{
     classify::model::Stage,
-    gateway::{Gateway, Reply, ReplyBody, RequestInfo, Routed, milliseconds},
-    protocol::chat::ChatRequest,
+    gateway::{Gateway, Reply, ReplyBody, Routed, milliseconds},
+    protocol::{incoming::Incoming, json::RawObject, neutral::Surface},
 };
 
-/// Forwards a chat request to the model that its policy picks.
-pub async fn completions(
+/// `POST /v1/chat/completions`
+pub async fn chat(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, body: Body) -> Response {
+    converse(&gateway, Surface::OpenAiChat, &headers, body).await
+}
+
+/// `POST /v1/responses`
+pub async fn responses(
     State(gateway): State<Arc<Gateway>>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let info = request_info(&headers);
-    let debug = wants_debug(&headers);
-    let reply = answer(&gateway, &headers, body, info.clone()).await;
-    respond(&gateway, &info, reply.map(|reply| into_response(reply, debug)))
+    converse(&gateway, Surface::OpenAiResponses, &headers, body).await
+}
+
+/// `POST /v1/messages`
+pub async fn messages(
+    State(gateway): State<Arc<Gateway>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    converse(&gateway, Surface::Anthropic, &headers, body).await
+}
+
+/// Forwards a conversation to the model that its policy picks.
+async fn converse(
+    gateway: &Gateway,
+    surface: Surface,
+    headers: &HeaderMap,
+    body: Body,
+) -> Response {
+    let debug = wants_debug(headers);
+    let id = request_id(headers);
+    let reply = answer(gateway, surface, headers, body, &id).await;
+    respond(gateway, surface, &id, reply.map(|reply| into_response(reply, debug)))
 }
 
 async fn answer(
     gateway: &Gateway,
+    surface: Surface,
     headers: &HeaderMap,
     body: Body,
-    info: RequestInfo,
+    id: &str,
 ) -> Result<Reply, ApiError> {
     let bytes = read_body(gateway, headers, body).await?;
-    let request = ChatRequest::parse(&bytes)?;
+    // Time spent waiting for the caller's bytes is not ours: the clock starts here.
+    let info = request_info(headers, id)?;
+    let request = Incoming::parse(surface, &bytes)?;
     let dial = dial(headers)?;
-    // Time spent waiting for the caller's bytes is not ours.
-    let info = RequestInfo { received: std::time::Instant::now(), ..info };
-    Ok(gateway.chat(&request, info, dial).await?)
+    Ok(gateway.converse(&request, info, dial).await?)
 }
 
-/// Scores and decides, forwards nothing.
+/// Scores and decides, forwards nothing. The body is one of any surface's.
 pub async fn decision(
     State(gateway): State<Arc<Gateway>>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let info = request_info(&headers);
-    let routed = decide(&gateway, &headers, body).await;
+    let id = request_id(&headers);
+    let routed = decide(&gateway, &headers, body, &id).await;
     let response = routed.map(|routed| {
         let mut response = axum::Json(describe(&routed)).into_response();
         add_decision(response.headers_mut(), &routed, 0);
         response
     });
-    respond(&gateway, &info, response)
+    respond(&gateway, Surface::OpenAiChat, &id, response)
 }
 
-async fn decide(gateway: &Gateway, headers: &HeaderMap, body: Body) -> Result<Routed, ApiError> {
+async fn decide(
+    gateway: &Gateway,
+    headers: &HeaderMap,
+    body: Body,
+    id: &str,
+) -> Result<Routed, ApiError> {
     let bytes = read_body(gateway, headers, body).await?;
-    let request = ChatRequest::parse(&bytes)?;
-    Ok(gateway.route(&request, dial(headers)?).await?)
+    let surface = surface_of(headers, &bytes);
+    let request = Incoming::parse(surface, &bytes)?;
+    let info = request_info(headers, id)?;
+    Ok(gateway.route(&request, &info, dial(headers)?).await?)
+}
+
+/// Whose body it is: Anthropic's SDKs send their version, and only responses have `input`.
+fn surface_of(headers: &HeaderMap, body: &[u8]) -> Surface {
+    if headers.contains_key("anthropic-version") {
+        return Surface::Anthropic;
+    }
+    match RawObject::parse(body) {
+        Ok(body) if body.get("messages").is_none() && body.get("input").is_some() => {
+            Surface::OpenAiResponses
+        }
+        _ => Surface::OpenAiChat,
+    }
 }
 
 /// Adds what every response carries, and counts refusals.
-fn respond(
+pub(super) fn respond(
     gateway: &Gateway,
-    info: &RequestInfo,
+    surface: Surface,
+    request_id: &str,
     response: Result<Response, ApiError>,
 ) -> Response {
     let mut response = response.unwrap_or_else(|error| {
         if !matches!(&error, ApiError::Gateway(error) if error.routed().is_some()) {
             gateway.metrics().request_refused(error.label());
-            tracing::info!(
-                request_id = info.request_id,
-                outcome = error.label(),
-                field = error.param(),
-                "refused"
-            );
+            tracing::info!(request_id, outcome = error.label(), field = error.param(), "refused");
         }
-        error.into_response()
+        error.on(surface, request_id)
     });
-    set(response.headers_mut(), "x-weighbridge-request-id", &info.request_id);
-    set(response.headers_mut(), "x-request-id", &info.request_id);
+    let headers = response.headers_mut();
+    set(headers, "x-weighbridge-request-id", request_id);
+    set(headers, "x-request-id", request_id);
+    if surface == Surface::Anthropic {
+        set(headers, "request-id", request_id);
+    }
     response
 }
 
@@ -109,6 +156,9 @@ fn into_response(reply: Reply, debug: bool) -> Response {
     }
     add_decision(headers, &reply.routed, reply.attempts);
     add_answer(headers, reply.overhead, cost);
+    if !reply.warnings.is_empty() {
+        set(headers, "x-weighbridge-warnings", &reply.warnings.to_string());
+    }
     if debug {
         add_debug(headers, &reply.routed);
     }

@@ -1,0 +1,68 @@
+//! Who asks, under which name, and how long it may take.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use reqwest::header::HeaderMap;
+
+use crate::upstream::{Limits, Provider, UpstreamError};
+
+/// What is known of a request besides its body.
+#[derive(Debug, Clone)]
+pub struct RequestInfo {
+    /// The caller's `x-request-id`, or one of ours.
+    pub request_id: String,
+    /// When the request had been read.
+    pub received: Instant,
+    /// The same in seconds since 1970.
+    pub unix_time: u64,
+    /// Headers that go on to providers.
+    pub forwarded: Arc<HeaderMap>,
+    /// The caller's own deadlines, which may only be shorter than the configuration's.
+    pub deadlines: Deadlines,
+    /// The caller's name for the conversation, from a header.
+    pub session: Option<String>,
+}
+
+/// Deadlines that a caller sets for one request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Deadlines {
+    /// Bound from sending the request to a provider to the first content.
+    pub first_byte: Option<Duration>,
+    /// Bound on silence inside an answer.
+    pub idle: Option<Duration>,
+    /// Bound on the whole request, all attempts together.
+    pub total: Option<Duration>,
+}
+
+impl RequestInfo {
+    /// The deadlines of an attempt that begins after `pause`; `None` when no time is left.
+    pub(super) fn limits(&self, provider: &Provider, pause: Duration) -> Option<Limits> {
+        let shorter =
+            |own: Option<Duration>, theirs: Duration| own.map_or(theirs, |o| o.min(theirs));
+        let left = match self.deadlines.total {
+            Some(total) => {
+                let left = total.checked_sub(self.received.elapsed() + pause)?;
+                Some(left)
+            }
+            None => None,
+        };
+        Some(Limits {
+            first_byte: shorter(self.deadlines.first_byte, provider.first_byte_timeout),
+            idle: shorter(self.deadlines.idle, provider.idle_timeout),
+            total: [left, provider.total_timeout].into_iter().flatten().min(),
+        })
+    }
+
+    /// The error of a request whose time is over.
+    pub(super) fn total_passed(&self) -> UpstreamError {
+        let limit = self.deadlines.total.unwrap_or_default();
+        UpstreamError::Timeout { deadline: "total", limit }
+    }
+
+    pub(super) fn forwarded_headers(&self) -> HeaderMap {
+        (*self.forwarded).clone()
+    }
+}

@@ -1,0 +1,320 @@
+//! What a caller asks for, on whichever surface: as much as routing must know, and the body.
+//!
+//! A chat request is read lightly, because most of them go on as they came; the other surfaces
+//! are read whole. Either way [`Incoming::conversation`] gives the whole meaning when a provider
+//! speaks another language, and [`Incoming::native_body`] the caller's own bytes when it speaks
+//! the same.
+
+use std::sync::OnceLock;
+
+use super::{
+    chat::{ChatRequest, Content, Message, Overrides, Part},
+    fields::RequestError,
+    json::RawObject,
+    neutral::{Conversation, Format, PartBody, Role, Surface, Turn},
+    translate::read_request,
+};
+
+/// A request that can be routed.
+#[derive(Debug)]
+pub struct Incoming {
+    /// The language that the caller speaks.
+    pub surface: Surface,
+    /// What the caller put in `model`: a policy, a RouteLLM router name or a model.
+    pub model: String,
+    /// The conversation as far as it is weighed, oldest first.
+    pub messages: Vec<Message>,
+    /// Whether the caller wants server-sent events.
+    pub stream: bool,
+    /// Whether a chat caller asked for the usage chunk.
+    pub include_usage: bool,
+    /// The caller's bound on the answer.
+    pub max_output_tokens: Option<u32>,
+    /// What the request holds besides text.
+    pub content: ContentFacts,
+    /// The last turn is what a tool answered, and nothing else.
+    pub ends_with_tool_result: bool,
+    /// The caller's dial, from the body object `weighbridge`.
+    pub overrides: Overrides,
+    /// Fields that name state which only a provider of the same kind stores.
+    pub stored: Vec<String>,
+    /// The end user, as the caller names them.
+    pub user: Option<String>,
+    body: Body,
+    conversation: OnceLock<Result<Conversation, RequestError>>,
+}
+
+/// What a request holds besides text, and how much text.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ContentFacts {
+    /// Tools are on offer.
+    pub tools: bool,
+    /// Several tools may be called at once, and the caller says so.
+    pub parallel_tools: bool,
+    /// A JSON schema is demanded.
+    pub json_schema: bool,
+    /// Pictures.
+    pub images: bool,
+    /// Documents.
+    pub documents: bool,
+    /// Sound.
+    pub audio: bool,
+    /// Reasoning is asked for.
+    pub reasoning: bool,
+    /// Bytes of text, tools and schemas included.
+    pub text_bytes: usize,
+}
+
+#[derive(Debug)]
+enum Body {
+    Chat(Box<ChatRequest>),
+    Other(RawObject),
+}
+
+impl Incoming {
+    /// Reads and checks a body.
+    pub fn parse(surface: Surface, bytes: &[u8]) -> Result<Self, RequestError> {
+        match surface {
+            Surface::OpenAiChat => Ok(Self::of_chat(ChatRequest::parse(bytes)?)),
+            Surface::OpenAiResponses | Surface::Anthropic => Self::of_other(surface, bytes),
+        }
+    }
+
+    fn of_chat(mut chat: ChatRequest) -> Self {
+        let content = ContentFacts {
+            tools: chat.tools,
+            parallel_tools: chat.parallel_tools,
+            json_schema: chat.json_schema,
+            images: chat.has_part(&Part::Image),
+            documents: chat.has_part(&Part::File),
+            audio: chat.has_part(&Part::Audio),
+            reasoning: chat.reasoning,
+            text_bytes: chat.text_bytes() + chat.tools_bytes(),
+        };
+        let last_role = chat.messages.last().map(|message| message.role.as_str());
+        Self {
+            ends_with_tool_result: matches!(last_role, Some("tool" | "function")),
+            surface: Surface::OpenAiChat,
+            model: std::mem::take(&mut chat.model),
+            messages: std::mem::take(&mut chat.messages),
+            stream: chat.stream,
+            include_usage: chat.include_usage,
+            max_output_tokens: chat.max_output_tokens,
+            content,
+            overrides: std::mem::take(&mut chat.overrides),
+            stored: Vec::new(),
+            user: chat.user.take(),
+            body: Body::Chat(Box::new(chat)),
+            conversation: OnceLock::new(),
+        }
+    }
+
+    fn of_other(surface: Surface, bytes: &[u8]) -> Result<Self, RequestError> {
+        let read = read_request(surface, bytes)?;
+        let body = RawObject::parse(bytes).map_err(|error| RequestError {
+            param: None,
+            message: format!("the body is not a JSON object that can be read: {error}"),
+        })?;
+        if read.model.trim().is_empty() {
+            return Err(RequestError::at("model", "must not be empty"));
+        }
+        if read.max_output_tokens == Some(0) {
+            let name =
+                if surface == Surface::Anthropic { "max_tokens" } else { "max_output_tokens" };
+            return Err(RequestError::at(name, "must be at least 1"));
+        }
+        let overrides = overrides(&body)?;
+        let mut content = content_facts(&read);
+        content.text_bytes += ["tools", "text", "output_config"]
+            .into_iter()
+            .filter_map(|field| body.get(field))
+            .map(|value| value.get().len())
+            .sum::<usize>();
+        Ok(Self {
+            ends_with_tool_result: read.turns.last().is_some_and(is_tool_result),
+            surface,
+            model: read.model.clone(),
+            messages: read.system.iter().map(system_message).chain(messages(&read)).collect(),
+            stream: read.stream,
+            include_usage: read.include_usage,
+            max_output_tokens: read.max_output_tokens,
+            content,
+            overrides,
+            stored: read.stored.clone(),
+            user: read.user.clone(),
+            body: Body::Other(body),
+            conversation: OnceLock::from(Ok(read)),
+        })
+    }
+
+    /// The caller's bytes for a provider that speaks the surface's language: with its name of
+    /// the model and without the overrides.
+    pub fn native_body(&self, upstream_model: &str, ask_stream_usage: bool) -> Vec<u8> {
+        match &self.body {
+            Body::Chat(chat) => chat.forward_body(upstream_model, ask_stream_usage),
+            Body::Other(body) => {
+                let mut body = body.clone();
+                body.set_str("model", upstream_model);
+                body.remove("weighbridge");
+                body.to_bytes()
+            }
+        }
+    }
+
+    /// The whole meaning of the request.
+    pub fn conversation(&self) -> Result<&Conversation, RequestError> {
+        let read = self.conversation.get_or_init(|| match &self.body {
+            Body::Chat(chat) => read_request(self.surface, &chat.body_bytes()),
+            Body::Other(body) => read_request(self.surface, &body.to_bytes()),
+        });
+        read.as_ref().map_err(Clone::clone)
+    }
+
+    /// A field of the body, as it arrived.
+    pub fn field(&self, name: &str) -> Option<&serde_json::value::RawValue> {
+        match &self.body {
+            Body::Chat(chat) => chat.field(name),
+            Body::Other(body) => body.get(name),
+        }
+    }
+}
+
+fn overrides(body: &RawObject) -> Result<Overrides, RequestError> {
+    let Some(value) = body.get("weighbridge").filter(|value| value.get() != "null") else {
+        return Ok(Overrides::default());
+    };
+    let overrides: Overrides = serde_json::from_str(value.get())
+        .map_err(|error| RequestError::at("weighbridge", format!("cannot be read: {error}")))?;
+    if overrides.threshold.is_some_and(|threshold| !(0.0..=1.0).contains(&threshold)) {
+        return Err(RequestError::at("weighbridge.threshold", "must lie between 0 and 1"));
+    }
+    Ok(overrides)
+}
+
+fn content_facts(read: &Conversation) -> ContentFacts {
+    let mut facts = ContentFacts {
+        tools: !read.tools.is_empty(),
+        parallel_tools: read.parallel_tool_calls == Some(true),
+        json_schema: matches!(read.format, Some(Format::JsonSchema { .. })),
+        reasoning: read.reasoning.as_ref().is_some_and(super::neutral::Reasoning::is_wanted),
+        ..ContentFacts::default()
+    };
+    let parts = read.system.iter().chain(read.turns.iter().flat_map(|turn| &turn.parts));
+    for part in parts {
+        add_part(&part.body, &mut facts);
+    }
+    facts
+}
+
+fn add_part(body: &PartBody, facts: &mut ContentFacts) {
+    match body {
+        PartBody::Text(text) | PartBody::Refusal(text) => facts.text_bytes += text.len(),
+        PartBody::Image { .. } => facts.images = true,
+        PartBody::Document { .. } => facts.documents = true,
+        PartBody::Audio { .. } => facts.audio = true,
+        PartBody::ToolCall(call) => facts.text_bytes += call.name.len() + call.arguments.len(),
+        PartBody::ToolResult(result) => {
+            for part in &result.content {
+                add_part(&part.body, facts);
+            }
+        }
+        PartBody::Thinking { .. } | PartBody::RedactedThinking(_) | PartBody::Native(_) => {}
+    }
+}
+
+/// Results of tools and nothing that a person wrote.
+fn is_tool_result(turn: &Turn) -> bool {
+    let has_result = turn.parts.iter().any(|part| matches!(part.body, PartBody::ToolResult(_)));
+    let has_text = turn.parts.iter().any(|part| matches!(part.body, PartBody::Text(_)));
+    has_result && !has_text
+}
+
+fn system_message(part: &super::neutral::Part) -> Message {
+    Message { role: "system".to_owned(), content: Content::Parts(vec![weighed(&part.body)]) }
+}
+
+fn messages(read: &Conversation) -> impl Iterator<Item = Message> {
+    read.turns.iter().map(|turn: &Turn| Message {
+        role: match turn.role {
+            Role::System => "system",
+            Role::User => "user",
+            Role::Assistant => "assistant",
+        }
+        .to_owned(),
+        content: Content::Parts(turn.parts.iter().map(|part| weighed(&part.body)).collect()),
+    })
+}
+
+/// A part as far as it is weighed.
+fn weighed(body: &PartBody) -> Part {
+    match body {
+        PartBody::Text(text) => Part::Text(text.clone()),
+        PartBody::Image { .. } => Part::Image,
+        PartBody::Document { .. } => Part::File,
+        PartBody::Audio { .. } => Part::Audio,
+        _ => Part::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_question_reads_alike_on_every_surface() {
+        let bodies = [
+            (
+                Surface::OpenAiChat,
+                r#"{"model":"auto","messages":[{"role":"system","content":"Be brief."},{"role":"user","content":"What is rain?"}],
+                    "max_tokens":9,"stream":true,"weighbridge":{"threshold":0.3},"parallel_tool_calls":true,
+                    "tools":[{"type":"function","function":{"name":"f"}}],"reasoning_effort":"low"}"#,
+            ),
+            (
+                Surface::OpenAiResponses,
+                r#"{"model":"auto","instructions":"Be brief.","input":"What is rain?","max_output_tokens":9,"stream":true,
+                    "weighbridge":{"threshold":0.3},"parallel_tool_calls":true,
+                    "tools":[{"type":"function","name":"f"}],"reasoning":{"effort":"low"}}"#,
+            ),
+            (
+                Surface::Anthropic,
+                r#"{"model":"auto","system":"Be brief.","messages":[{"role":"user","content":"What is rain?"}],"max_tokens":9,
+                    "stream":true,"weighbridge":{"threshold":0.3},"thinking":{"type":"enabled","budget_tokens":1024},
+                    "tools":[{"name":"f","input_schema":{"type":"object"}}],"tool_choice":{"type":"auto","disable_parallel_tool_use":false}}"#,
+            ),
+        ];
+        for (surface, body) in bodies {
+            let read = Incoming::parse(surface, body.as_bytes()).unwrap();
+            assert_eq!((read.model.as_str(), read.stream), ("auto", true), "{surface:?}");
+            assert_eq!(read.max_output_tokens, Some(9));
+            assert_eq!(read.overrides.threshold, Some(0.3));
+            assert!(read.content.tools && read.content.parallel_tools && read.content.reasoning);
+            assert!(!read.content.images && read.content.text_bytes >= 22);
+            let texts: Vec<_> = read.messages.iter().flat_map(|m| m.content.texts()).collect();
+            assert_eq!(texts, ["Be brief.", "What is rain?"], "{surface:?}");
+            let native = String::from_utf8(read.native_body("small-v1", false)).unwrap();
+            assert!(native.contains("small-v1") && !native.contains("weighbridge"), "{native}");
+            assert_eq!(read.conversation().unwrap().turns.len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_wrong_dial_is_named_on_every_surface() {
+        for (surface, body) in [
+            (
+                Surface::OpenAiChat,
+                r#"{"model":"m","messages":[{"role":"user","content":"x"}],"weighbridge":{"threshold":2}}"#,
+            ),
+            (
+                Surface::OpenAiResponses,
+                r#"{"model":"m","input":"x","weighbridge":{"threshold":2}}"#,
+            ),
+            (
+                Surface::Anthropic,
+                r#"{"model":"m","max_tokens":1,"messages":[{"role":"user","content":"x"}],"weighbridge":{"threshold":2}}"#,
+            ),
+        ] {
+            let error = Incoming::parse(surface, body.as_bytes()).unwrap_err();
+            assert_eq!(error.param.as_deref(), Some("weighbridge.threshold"), "{surface:?}");
+        }
+    }
+}

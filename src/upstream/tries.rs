@@ -1,0 +1,420 @@
+//! Which deployment and credential is asked next, and when nothing is left to try.
+//!
+//! Among deployments whose circuit is closed, the one with the fewest calls in flight for its
+//! weight is asked. A refused credential gives way to the next at once; a failure that may pass
+//! is retried after a pause that doubles and is drawn at random, as long as the provider's retry
+//! budget lasts: when everything fails, retries must not multiply the load.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher as _, Hasher as _, RandomState},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use reqwest::Client;
+
+use super::{
+    Credential, Deployment, Observed, Provider, UpstreamError,
+    health::{Breaker, Health},
+};
+
+/// First pause before a retry; doubles each time (chosen).
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// Longest pause: where a provider wants a longer one, the next candidate is asked instead.
+const MAX_PAUSE: Duration = Duration::from_secs(8);
+/// What each request adds to the retry budget: at most one request in five may be a retry.
+const BUDGET_A_REQUEST: f64 = 0.2;
+/// Most retries that can be saved up.
+const MAX_BUDGET: f64 = 20.0;
+/// How long a credential stands back when its provider does not say (chosen: an account's
+/// trouble takes minutes, a rate limit seconds).
+const REFUSED_FOR: Duration = Duration::from_secs(300);
+const LIMITED_FOR: Duration = Duration::from_secs(10);
+/// The longest that a credential stands back.
+const MAX_STAND_BACK: Duration = Duration::from_secs(3600);
+/// Models remembered for a deployment. Callers can name any model of a provider; those beyond
+/// this share one memory.
+const MAX_MODELS: usize = 1024;
+
+/// A provider and what is remembered of it.
+#[derive(Debug)]
+pub struct Member {
+    pub provider: Provider,
+    pub client: Client,
+    health: Mutex<HashMap<(usize, String), Arc<Health>>>,
+    /// Credentials that stand back, `(deployment, credential)`, until when.
+    standing_back: Mutex<HashMap<(usize, usize), Instant>>,
+    budget: Mutex<f64>,
+}
+
+/// A mutex whose holders cannot leave it half-written.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Member {
+    pub fn new(provider: Provider, client: Client) -> Self {
+        Self {
+            provider,
+            client,
+            health: Mutex::default(),
+            standing_back: Mutex::default(),
+            budget: Mutex::new(MAX_BUDGET),
+        }
+    }
+
+    fn health(&self, deployment: usize, model: &str) -> Arc<Health> {
+        let mut all = locked(&self.health);
+        let full = all.len() >= MAX_MODELS * self.provider.deployments.len();
+        let key = (deployment, model.to_owned());
+        let key = if full && !all.contains_key(&key) { (deployment, String::new()) } else { key };
+        Arc::clone(all.entry(key).or_default())
+    }
+
+    /// What is known of a model over all deployments.
+    pub fn observed(&self, model: &str) -> Observed {
+        let all = locked(&self.health);
+        let mut known = Observed::default();
+        let mut key = (0, model.to_owned());
+        for deployment in 0..self.provider.deployments.len() {
+            key.0 = deployment;
+            let Some(health) = all.get(&key) else { continue };
+            let observed = health.observed();
+            known.in_flight += observed.in_flight;
+            let fastest = [known.first_content_ms, observed.first_content_ms];
+            known.first_content_ms = fastest.into_iter().flatten().min_by(f32::total_cmp);
+        }
+        known
+    }
+
+    fn may_retry(&self) -> bool {
+        let mut budget = locked(&self.budget);
+        let enough = *budget >= 1.0;
+        if enough {
+            *budget -= 1.0;
+        }
+        enough
+    }
+}
+
+/// The tries at one model.
+#[derive(Debug)]
+pub struct Tries {
+    member: Arc<Member>,
+    model: String,
+    retries_left: u32,
+    pause: Duration,
+    /// Credentials refused while this request lasted.
+    refused: Vec<(usize, usize)>,
+    last: Option<(usize, usize)>,
+}
+
+/// One attempt's place: a deployment and a credential. It counts as a call in flight until it is
+/// dropped.
+#[derive(Debug)]
+pub struct Slot {
+    member: Arc<Member>,
+    health: Arc<Health>,
+    place: (usize, usize),
+    reported: bool,
+}
+
+/// The least is asked: has it just failed, its load, a random lot.
+type Rank = (bool, f64, f64);
+
+impl Tries {
+    pub(super) fn new(member: Arc<Member>, model: &str) -> Self {
+        let mut budget = locked(&member.budget);
+        *budget = (*budget + BUDGET_A_REQUEST).min(MAX_BUDGET);
+        drop(budget);
+        Self {
+            retries_left: member.provider.retries,
+            member,
+            model: model.to_owned(),
+            pause: FIRST_PAUSE,
+            refused: Vec::new(),
+            last: None,
+        }
+    }
+
+    /// The next place to ask and how long to wait before; `None` when nothing is left.
+    /// `failure` is what came of the last one.
+    pub fn next(
+        &mut self,
+        failure: Option<&UpstreamError>,
+        now: Instant,
+    ) -> Result<Option<(Slot, Duration)>, UpstreamError> {
+        let Some(wait) = self.wait(failure, now) else { return Ok(None) };
+        match self.choose(now) {
+            Ok(slot) => Ok(Some((slot, wait))),
+            // The failure itself says more than the circuit that it opened.
+            Err(_) if failure.is_some() => Ok(None),
+            Err(open_for) => Err(UpstreamError::CircuitOpen { retry_after: open_for }),
+        }
+    }
+
+    /// How long to wait; `None` when it is not worth asking again.
+    fn wait(&mut self, failure: Option<&UpstreamError>, now: Instant) -> Option<Duration> {
+        let Some(failure) = failure else { return Some(Duration::ZERO) };
+        if let Some(place) = self.last
+            && failure.is_of_credential()
+        {
+            let default = match failure {
+                UpstreamError::RateLimited { .. } => LIMITED_FOR,
+                _ => REFUSED_FOR,
+            };
+            let stand_back = failure.retry_after().unwrap_or(default).min(MAX_STAND_BACK);
+            locked(&self.member.standing_back).insert(place, now + stand_back);
+            self.refused.push(place);
+            if self.has_other_credential() {
+                return Some(Duration::ZERO);
+            }
+        }
+        let wanted = failure.retry_after().unwrap_or_default();
+        if !failure.is_retryable() || wanted > MAX_PAUSE || self.retries_left == 0 {
+            return None;
+        }
+        if !self.member.may_retry() {
+            return None;
+        }
+        self.retries_left -= 1;
+        self.refused.clear();
+        // Drawn from the upper half, so that callers who failed together come back apart.
+        let pause = self.pause.mul_f64(0.5 + 0.5 * draw());
+        self.pause = (self.pause * 2).min(MAX_PAUSE);
+        Some(pause.max(wanted))
+    }
+
+    fn has_other_credential(&self) -> bool {
+        let deployments = self.member.provider.deployments.iter().enumerate();
+        let mut places = deployments.flat_map(|(at, deployment)| {
+            (0..deployment.credentials.len()).map(move |credential| (at, credential))
+        });
+        places.any(|place| !self.refused.contains(&place))
+    }
+
+    /// The place to ask; how long every circuit stays open when none may be asked.
+    fn choose(&mut self, now: Instant) -> Result<Slot, Duration> {
+        let failed = self.last.map(|(deployment, _)| deployment);
+        let mut soonest = Duration::MAX;
+        let mut best: Option<(Rank, usize, Arc<Health>)> = None;
+        for (at, deployment) in self.member.provider.deployments.iter().enumerate() {
+            if self.credential(at, deployment, now).is_none() {
+                continue;
+            }
+            let health = self.member.health(at, &self.model);
+            let wait = locked(&health.breaker).wait(now);
+            if !wait.is_zero() {
+                soonest = soonest.min(wait);
+                continue;
+            }
+            let weight = f64::from(deployment.weight.max(1));
+            let load = health.observed().in_flight as f64 / weight;
+            // Of equals a random one, each as often as its weight says (Efraimidis–Spirakis).
+            let lot = -draw().powf(1.0 / weight);
+            let rank = (failed == Some(at), load, lot);
+            if best.as_ref().is_none_or(|(least, ..)| rank < *least) {
+                best = Some((rank, at, health));
+            }
+        }
+        let Some((_, at, health)) = best else { return Err(soonest) };
+        let deployment = self.member.provider.deployments.get(at);
+        let credential =
+            deployment.and_then(|deployment| self.credential(at, deployment, now)).unwrap_or(0);
+        locked(&health.breaker).enter(now);
+        health.enter();
+        self.last = Some((at, credential));
+        let member = Arc::clone(&self.member);
+        Ok(Slot { member, health, place: (at, credential), reported: false })
+    }
+
+    /// The first credential that does not stand back, else the one that does so the shortest.
+    fn credential(&self, at: usize, deployment: &Deployment, now: Instant) -> Option<usize> {
+        let standing_back = locked(&self.member.standing_back);
+        (0..deployment.credentials.len())
+            .filter(|credential| !self.refused.contains(&(at, *credential)))
+            .min_by_key(|credential| {
+                let until = standing_back.get(&(at, *credential));
+                until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
+            })
+    }
+}
+
+impl Slot {
+    /// The provider asked.
+    pub fn provider(&self) -> &Provider {
+        &self.member.provider
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.member.client
+    }
+
+    pub(super) fn deployment(&self) -> Option<&Deployment> {
+        self.member.provider.deployments.get(self.place.0)
+    }
+
+    pub(super) fn credential(&self) -> Option<&Credential> {
+        self.deployment()?.credentials.get(self.place.1)
+    }
+
+    /// The first content came after this long.
+    pub fn first_content(&self, took: Duration) {
+        self.health.first_content(took);
+    }
+
+    /// The answer came whole, or a stream has begun to say something.
+    pub fn succeeded(&mut self) {
+        self.reported = true;
+        locked(&self.health.breaker).succeeded();
+        locked(&self.member.standing_back).remove(&self.place);
+    }
+
+    /// The attempt failed.
+    pub fn failed(&mut self, error: &UpstreamError) {
+        self.reported = true;
+        let mut breaker: MutexGuard<'_, Breaker> = locked(&self.health.breaker);
+        if !error.is_fault() {
+            // It answered, if only to say no.
+            breaker.undecided(Instant::now());
+        } else if breaker.failed(self.member.provider.breaker, Instant::now()) {
+            tracing::warn!(
+                provider = self.member.provider.name,
+                deployment = self.place.0,
+                error = error.label(),
+                "the circuit is open"
+            );
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.health.leave();
+        if !self.reported {
+            locked(&self.health.breaker).undecided(Instant::now());
+        }
+    }
+}
+
+/// A random number in 0..1, from the keys that the standard library draws for its hash maps.
+pub fn draw() -> f64 {
+    let bits = RandomState::new().build_hasher().finish();
+    (bits >> 11) as f64 / (1u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::Url;
+
+    use super::*;
+    use crate::upstream::Api;
+
+    fn member(deployments: usize, credentials: usize, retries: u32) -> Arc<Member> {
+        // A second installation, in another test, is refused and changes nothing.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let url = Url::parse("http://localhost/").unwrap();
+        let mut provider = Provider::new("p", Api::OpenAi, url, Credential::None);
+        let mut deployment = provider.deployments[0].clone();
+        deployment.credentials = vec![Credential::None; credentials];
+        provider.deployments = vec![deployment; deployments];
+        provider.retries = retries;
+        Arc::new(Member::new(provider, Client::new()))
+    }
+
+    fn failed(status: u16, retry_after: Option<u64>) -> UpstreamError {
+        let retry_after = retry_after.map(Duration::from_secs);
+        UpstreamError::of_status(status, retry_after, bytes::Bytes::new())
+    }
+
+    #[test]
+    fn a_refused_credential_gives_way_to_the_next_without_a_pause() {
+        let member = member(1, 3, 0);
+        let now = Instant::now();
+        let mut tries = Tries::new(Arc::clone(&member), "m");
+        let (first, _) = tries.next(None, now).unwrap().unwrap();
+        assert_eq!(first.place, (0, 0));
+        let (second, wait) = tries.next(Some(&failed(401, None)), now).unwrap().unwrap();
+        assert_eq!((second.place, wait), ((0, 1), Duration::ZERO));
+        let (third, _) = tries.next(Some(&failed(429, Some(60))), now).unwrap().unwrap();
+        assert_eq!(third.place, (0, 2));
+        assert!(tries.next(Some(&failed(403, None)), now).unwrap().is_none());
+        // The next request begins with the credential that stands back the shortest.
+        let mut later = Tries::new(member, "m");
+        let (slot, _) = later.next(None, now + Duration::from_secs(61)).unwrap().unwrap();
+        assert_eq!(slot.place, (0, 1));
+    }
+
+    #[test]
+    fn retries_pause_ever_longer_and_come_to_an_end() {
+        let now = Instant::now();
+        let mut tries = Tries::new(member(1, 1, 2), "m");
+        let _first = tries.next(None, now).unwrap().unwrap();
+        let error = failed(503, None);
+        let (_, one) = tries.next(Some(&error), now).unwrap().unwrap();
+        let (_, two) = tries.next(Some(&error), now).unwrap().unwrap();
+        assert!((100..=200).contains(&one.as_millis()), "{one:?}");
+        assert!((200..=400).contains(&two.as_millis()), "{two:?}");
+        assert!(tries.next(Some(&error), now).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_providers_wish_to_wait_is_granted_unless_it_is_too_long() {
+        let now = Instant::now();
+        for (seconds, expected) in [(3, Some(3)), (60, None)] {
+            let mut tries = Tries::new(member(1, 1, 1), "m");
+            let _first = tries.next(None, now).unwrap().unwrap();
+            let next = tries.next(Some(&failed(503, Some(seconds))), now).unwrap();
+            assert_eq!(next.map(|(_, wait)| wait.as_secs()), expected);
+        }
+    }
+
+    #[test]
+    fn the_retry_budget_keeps_an_outage_from_doubling_the_load() {
+        let member = member(1, 1, 1);
+        let now = Instant::now();
+        let error = UpstreamError::RateLimited { retry_after: None };
+        let mut retried = 0;
+        for _ in 0..200 {
+            let mut tries = Tries::new(Arc::clone(&member), "m");
+            let _slot = tries.next(None, now).unwrap().unwrap();
+            retried += usize::from(tries.next(Some(&error), now).unwrap().is_some());
+        }
+        assert_eq!(retried, 20 + 40, "what was saved up, and one in five");
+    }
+
+    #[test]
+    fn load_is_shared_by_calls_in_flight_and_a_failed_deployment_is_left_out() {
+        let member = member(2, 1, 1);
+        let now = Instant::now();
+        let mut slots = Vec::new();
+        for _ in 0..10 {
+            let mut tries = Tries::new(Arc::clone(&member), "m");
+            slots.push(tries.next(None, now).unwrap().unwrap().0);
+        }
+        assert_eq!(slots.iter().filter(|slot| slot.place.0 == 0).count(), 5);
+        let mut tries = Tries::new(Arc::clone(&member), "m");
+        let (mut slot, _) = tries.next(None, now).unwrap().unwrap();
+        let error = UpstreamError::Cut("x".to_owned());
+        slot.failed(&error);
+        let (other, _) = tries.next(Some(&error), now).unwrap().unwrap();
+        assert_ne!(other.place.0, slot.place.0);
+    }
+
+    #[test]
+    fn an_open_circuit_says_when_it_will_be_asked_again() {
+        let member = member(1, 1, 0);
+        let now = Instant::now();
+        let error = UpstreamError::Connect("refused".to_owned());
+        for _ in 0..5 {
+            let mut tries = Tries::new(Arc::clone(&member), "m");
+            let (mut slot, _) = tries.next(None, now).unwrap().unwrap();
+            slot.failed(&error);
+        }
+        let refused = Tries::new(Arc::clone(&member), "m").next(None, now).unwrap_err();
+        let UpstreamError::CircuitOpen { retry_after } = refused else { panic!("{refused}") };
+        assert!(retry_after > Duration::from_secs(8), "{retry_after:?}");
+        assert!(Tries::new(member, "other").next(None, now).unwrap().is_some());
+    }
+}
