@@ -15,7 +15,9 @@
 mod answer;
 mod anthropic;
 mod azure;
+mod bedrock;
 mod blocks;
+mod cohere;
 mod directives;
 mod frames;
 mod gemini;
@@ -174,6 +176,10 @@ fn answer_in_dialect(parts: &Parts, body: &[u8], sequences: &StatusSequences) ->
         azure::reply(parts, body, sequences)
     } else if gemini::claims(parts) {
         gemini::reply(parts, body, sequences)
+    } else if bedrock::claims(parts) {
+        bedrock::reply(parts, body, sequences)
+    } else if cohere::claims(parts) {
+        cohere::reply(parts, body, sequences)
     } else {
         openai::reply(parts, body, sequences)
     }
