@@ -31,6 +31,8 @@ pub(super) struct Question {
     pub stop: Vec<String>,
     /// Answers wanted, 1 to 8.
     pub choices: u32,
+    /// Reasoning chunks that the caller asked for; the script may ask for more.
+    pub reasoning: usize,
 }
 
 /// What the answer is about.
@@ -40,8 +42,8 @@ pub(super) enum Subject {
     Message(String),
     /// The results of the tools called before.
     ToolResult(String),
-    /// A call of this function, with arguments after this schema.
-    Call { function: String, parameters: Value },
+    /// Calls of these functions, with arguments after these schemas; never empty.
+    Calls(Vec<(String, Value)>),
     /// A JSON value after this schema.
     Structured { schema: Value },
 }
@@ -51,10 +53,10 @@ pub(super) enum Subject {
 pub(super) enum Piece {
     /// A part of the text.
     Text(String),
-    /// The call begins: its id and the function's name.
-    CallHead,
-    /// A part of the call's arguments.
-    CallArguments(String),
+    /// That call begins: its id and the function's name.
+    CallHead { call: usize },
+    /// A part of that call's arguments.
+    CallArguments { call: usize, fragment: String },
 }
 
 /// A call of one tool.
@@ -67,12 +69,30 @@ pub(super) struct Call {
 }
 
 /// Tokens used, by all choices together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Usage {
+    /// Cached tokens included.
     pub prompt_tokens: u64,
+    /// Read from the provider's prompt cache.
+    pub cached_tokens: u64,
+    /// Written to it.
+    pub cache_write_tokens: u64,
     /// Reasoning included.
     pub completion_tokens: u64,
     pub reasoning_tokens: u64,
+}
+
+/// Why an answer ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// All was said.
+    Stop,
+    /// At this text of the caller's.
+    StopText(String),
+    /// At the token limit.
+    Length,
+    /// With calls of tools.
+    Calls,
 }
 
 /// A whole answer; every choice is the same.
@@ -83,42 +103,62 @@ pub(super) struct Answer {
     pub pieces: Vec<Piece>,
     /// Content chunks of each choice: with `chunks=N` the pieces are cycled or cut to this many.
     pub chunks: usize,
-    /// The call, if the answer is one.
-    pub call: Option<Call>,
-    pub finish_reason: String,
+    /// The calls, if the answer makes any.
+    pub calls: Vec<Call>,
+    /// Why it ends.
+    pub ended: Ended,
+    /// The script's finish reason, in the dialect's words.
+    pub finish: Option<String>,
     pub usage: Usage,
+    /// Chunks of reasoning before the content.
+    pub reasoning: usize,
     pub choices: u32,
 }
 
 impl Answer {
     /// The answer to `question`, under the directives that shape content.
     pub fn to(question: &Question, directives: &Directives) -> Self {
-        let (content, call_name) = content(question);
-        let (content, mut finish_reason) = limited(question, &content);
-        let is_call = call_name.is_some();
-        if is_call && finish_reason == "stop" {
-            finish_reason = "tool_calls";
-        }
-        let pieces = pieces(content, is_call, directives);
+        let (content, called) = content(question, directives);
+        let (content, ended) = limited(question, &content);
+        let (calls, calls_are_cut) = calls(&called, content, question.max_tokens);
+        let is_call = !calls.is_empty();
+        let ended = match ended {
+            Ended::Stop if calls_are_cut => Ended::Length,
+            Ended::Stop if is_call => Ended::Calls,
+            other => other,
+        };
+        let pieces = pieces(content, &calls, directives);
         // A call repeated would be no call: `chunks` is for text.
         let chunks = directives.chunks.filter(|_| !is_call).unwrap_or(pieces.len());
-        if directives.chunks.is_some() && finish_reason == "length" {
-            finish_reason = "stop";
-        }
-        let call = call_name.map(|name| Call {
-            id: format!("call_{}", Uuid::now_v7().simple()),
-            name: name.to_owned(),
-            arguments: content.to_owned(),
-        });
+        let is_cut = ended == Ended::Length;
+        let ended = if directives.chunks.is_some() && is_cut { Ended::Stop } else { ended };
+        let reasoning = question.reasoning.max(directives.reasoning);
         Self {
             model: question.model.clone(),
-            usage: usage(question, directives, &pieces, chunks, call.as_ref()),
+            usage: usage(question, directives, &pieces, chunks, &calls),
             pieces,
             chunks,
-            call,
-            finish_reason: directives.finish.clone().unwrap_or_else(|| finish_reason.to_owned()),
+            calls,
+            ended,
+            finish: directives.finish.clone(),
             choices: question.choices,
+            reasoning,
         }
+    }
+
+    /// The finish reason: the script's, or the dialect's word for why it ends.
+    pub fn finish_reason(&self, word: impl FnOnce(&Ended) -> &'static str) -> &str {
+        self.finish.as_deref().unwrap_or_else(|| word(&self.ended))
+    }
+
+    /// The text of all reasoning.
+    pub fn reasoning_text(&self) -> String {
+        REASONING_TEXT.repeat(self.reasoning)
+    }
+
+    /// The whole text, with the huge event's content before it.
+    pub fn text_with_huge(&self, directives: &Directives) -> String {
+        "x".repeat(directives.huge_bytes.unwrap_or(0)) + &self.text()
     }
 
     /// The piece that chunk number `chunk` carries: past the last they begin again.
@@ -126,7 +166,7 @@ impl Answer {
         self.pieces.get(chunk.checked_rem(self.pieces.len())?)
     }
 
-    /// The text of the whole answer; empty for a call.
+    /// The text of the whole answer; empty for a call without a preamble.
     pub fn text(&self) -> String {
         let texts = (0..self.chunks).filter_map(|chunk| match self.piece(chunk) {
             Some(Piece::Text(text)) => Some(text.as_str()),
@@ -137,25 +177,48 @@ impl Answer {
 
     /// The estimate for one content chunk.
     pub fn chunk_tokens(&self, chunk: usize) -> u64 {
-        self.piece(chunk).map_or(0, |piece| piece_tokens(piece, self.call.as_ref()))
+        self.piece(chunk).map_or(0, |piece| piece_tokens(piece, &self.calls))
     }
 }
 
-/// The text or the arguments, and the function called.
-fn content(question: &Question) -> (String, Option<&str>) {
+/// The text, and the functions called with their schemas.
+fn content(question: &Question, directives: &Directives) -> (String, Vec<(String, Value)>) {
     let model = &question.model;
     let preamble = format!("This is {model}, a scripted model: no provider was called.");
-    match &question.subject {
+    let text = match &question.subject {
         Subject::Message(text) if text.trim().is_empty() => {
-            (format!("{preamble} You sent no text."), None)
+            format!("{preamble} You sent no text.")
         }
-        Subject::Message(text) => (format!("{preamble} You asked: {}", quote(text)), None),
-        Subject::ToolResult(text) => (format!("{preamble} The tool said: {}", quote(text)), None),
-        Subject::Structured { schema } => (schema::minimal_instance(schema).to_string(), None),
-        Subject::Call { function, parameters } => {
-            (schema::minimal_instance(parameters).to_string(), Some(function))
+        Subject::Message(text) => format!("{preamble} You asked: {}", quote(text)),
+        Subject::ToolResult(text) => format!("{preamble} The tool said: {}", quote(text)),
+        Subject::Structured { schema } => schema::minimal_instance(schema).to_string(),
+        Subject::Calls(offered) => {
+            let count = directives.calls.unwrap_or(offered.len());
+            let called = offered.iter().cycle().take(count).cloned().collect();
+            let text = if directives.preamble { preamble } else { String::new() };
+            return (text, called);
+        }
+    };
+    (text, Vec::new())
+}
+
+/// The calls, after a text that took its part of the token limit, and whether the limit cut them.
+fn calls(called: &[(String, Value)], text: &str, max_tokens: Option<u64>) -> (Vec<Call>, bool) {
+    let mut left = max_tokens.unwrap_or(u64::MAX).saturating_sub(tokens::count(text));
+    let mut is_cut = false;
+    let mut calls = Vec::new();
+    for (name, parameters) in called {
+        let whole = schema::minimal_instance(parameters).to_string();
+        let arguments = tokens::cut(&whole, left);
+        left = left.saturating_sub(tokens::count(arguments));
+        is_cut |= arguments.len() < whole.len();
+        let id = format!("call_{}", Uuid::now_v7().simple());
+        calls.push(Call { id, name: name.clone(), arguments: arguments.to_owned() });
+        if is_cut {
+            break;
         }
     }
+    (calls, is_cut)
 }
 
 /// The beginning of `text` on one line, with an ellipsis where it goes on.
@@ -180,27 +243,34 @@ fn quote(text: &str) -> String {
     quoted
 }
 
-/// `content` up to the first stop text and the token limit, and the reason it ends there.
-fn limited<'a>(question: &Question, content: &'a str) -> (&'a str, &'static str) {
+/// `content` up to the first stop text and the token limit, and why it ends there.
+fn limited<'a>(question: &Question, content: &'a str) -> (&'a str, Ended) {
     let stops = question.stop.iter().filter(|stop| !stop.is_empty());
-    let end = stops.filter_map(|stop| content.find(stop.as_str())).min();
-    let content = end.and_then(|end| content.get(..end)).unwrap_or(content);
-    let cut = question.max_tokens.map_or(content, |max| tokens::cut(content, max));
-    (cut, if cut.len() < content.len() { "length" } else { "stop" })
+    let places = stops.filter_map(|stop| Some((content.find(stop.as_str())?, stop)));
+    let stop = places.min_by_key(|(at, _)| *at);
+    let said = stop.and_then(|(at, _)| content.get(..at)).unwrap_or(content);
+    let cut = question.max_tokens.map_or(said, |max| tokens::cut(said, max));
+    match stop {
+        _ if cut.len() < said.len() => (cut, Ended::Length),
+        Some((_, stop)) => (cut, Ended::StopText(stop.clone())),
+        None => (cut, Ended::Stop),
+    }
 }
 
-fn pieces(content: &str, is_call: bool, directives: &Directives) -> Vec<Piece> {
-    if is_call {
-        let fragment_bytes = directives.chunk_bytes.unwrap_or(ARGUMENT_FRAGMENT_BYTES);
-        let fragments = tokens::slices(content, fragment_bytes);
-        let arguments = fragments.map(|fragment| Piece::CallArguments(fragment.to_owned()));
-        return std::iter::once(Piece::CallHead).chain(arguments).collect();
-    }
+fn pieces(content: &str, calls: &[Call], directives: &Directives) -> Vec<Piece> {
     let text = |piece: &str| Piece::Text(piece.to_owned());
-    let pieces: Vec<Piece> = match directives.chunk_bytes {
+    let mut pieces: Vec<Piece> = match directives.chunk_bytes {
         None => tokens::words(content).map(text).collect(),
+        // Arguments are not stretched, and neither is the text before them.
+        Some(bytes) if !calls.is_empty() => tokens::slices(content, bytes).map(text).collect(),
         Some(bytes) => tokens::slices(&stretched(content, bytes), bytes).map(text).collect(),
     };
+    let fragment_bytes = directives.chunk_bytes.unwrap_or(ARGUMENT_FRAGMENT_BYTES);
+    for (call, Call { arguments, .. }) in calls.iter().enumerate() {
+        let fragments = tokens::slices(arguments, fragment_bytes);
+        pieces.push(Piece::CallHead { call });
+        pieces.extend(fragments.map(|f| Piece::CallArguments { call, fragment: f.to_owned() }));
+    }
     if pieces.is_empty() { vec![text("")] } else { pieces }
 }
 
@@ -213,10 +283,10 @@ fn stretched(content: &str, bytes: usize) -> String {
     repeated.get(..repeated.floor_char_boundary(bytes)).unwrap_or(content).to_owned()
 }
 
-fn piece_tokens(piece: &Piece, call: Option<&Call>) -> u64 {
+fn piece_tokens(piece: &Piece, calls: &[Call]) -> u64 {
     match piece {
-        Piece::Text(text) | Piece::CallArguments(text) => tokens::count(text),
-        Piece::CallHead => call.map_or(0, |call| tokens::count(&call.name)),
+        Piece::Text(text) | Piece::CallArguments { fragment: text, .. } => tokens::count(text),
+        Piece::CallHead { call } => calls.get(*call).map_or(0, |call| tokens::count(&call.name)),
     }
 }
 
@@ -225,20 +295,25 @@ fn usage(
     directives: &Directives,
     pieces: &[Piece],
     chunks: usize,
-    call: Option<&Call>,
+    calls: &[Call],
 ) -> Usage {
-    let counts: Vec<u64> = pieces.iter().map(|piece| piece_tokens(piece, call)).collect();
+    let counts: Vec<u64> = pieces.iter().map(|piece| piece_tokens(piece, calls)).collect();
     let rounds = chunks.checked_div(counts.len()).unwrap_or(0);
     let rest = chunks.checked_rem(counts.len()).unwrap_or(0);
     let content_tokens =
         counts.iter().sum::<u64>() * rounds as u64 + counts.iter().take(rest).sum::<u64>();
-    let reasoning_tokens = tokens::count(REASONING_TEXT) * directives.reasoning as u64;
+    let reasoning = question.reasoning.max(directives.reasoning);
+    let reasoning_tokens = tokens::count(REASONING_TEXT) * reasoning as u64;
     let choices = u64::from(question.choices);
     let huge_tokens = directives.huge_bytes.map_or(0, huge_tokens);
     let estimate = (content_tokens + reasoning_tokens) * choices + huge_tokens;
     let completion_tokens = directives.tokens_out.unwrap_or(estimate);
+    let prompt_tokens = directives.tokens_in.unwrap_or(question.prompt_tokens);
+    let cached_tokens = directives.cached.min(prompt_tokens);
     Usage {
-        prompt_tokens: directives.tokens_in.unwrap_or(question.prompt_tokens),
+        prompt_tokens,
+        cached_tokens,
+        cache_write_tokens: directives.cache_write.min(prompt_tokens - cached_tokens),
         completion_tokens,
         // Part of the completion, so never more than it.
         reasoning_tokens: (reasoning_tokens * choices).min(completion_tokens),
@@ -266,6 +341,7 @@ mod tests {
             max_tokens,
             stop: vec!["STOP".to_owned()],
             choices: 1,
+            reasoning: 0,
         };
         Answer::to(&question, &directives)
     }
@@ -281,7 +357,7 @@ mod tests {
             answer.text(),
             "This is m, a scripted model: no provider was called. You asked: What is 水?"
         );
-        assert_eq!(answer.finish_reason, "stop");
+        assert_eq!(answer.ended, Ended::Stop);
         assert_eq!(answer.usage.completion_tokens, tokens::count(&answer.text()));
     }
 
@@ -295,22 +371,20 @@ mod tests {
     #[test]
     fn limits_give_their_finish_reason() {
         let short = ask("m", message("x"), Some(3));
-        assert_eq!((short.text().as_str(), short.finish_reason.as_str()), ("This is m", "length"));
+        assert_eq!((short.text().as_str(), short.ended), ("This is m", Ended::Length));
         assert_eq!(short.usage.completion_tokens, 3);
         let stopped = ask("m", message("before STOP after"), None);
         assert!(stopped.text().ends_with("before "));
-        assert_eq!(stopped.finish_reason, "stop");
-        assert_eq!(
-            ask("m?finish=content_filter", message("x"), None).finish_reason,
-            "content_filter"
-        );
+        assert_eq!(stopped.ended, Ended::StopText("STOP".to_owned()));
+        let scripted = ask("m?finish=content_filter", message("x"), None);
+        assert_eq!(scripted.finish_reason(|_| "stop"), "content_filter");
     }
 
     #[test]
     fn chunks_are_as_many_and_as_large_as_scripted() {
         let answer = ask("m?chunks=50&chunk_bytes=10", message("x"), Some(1));
         assert_eq!(answer.chunks, 50);
-        assert_eq!(answer.finish_reason, "stop");
+        assert_eq!(answer.ended, Ended::Stop);
         assert_eq!(ask("m?chunk_bytes=5000&chunks=2", message("x"), None).text().len(), 10_000);
         assert_eq!(ask("m?chunks=0", message("x"), None).text(), "");
         let sum: u64 = (0..50).map(|chunk| answer.chunk_tokens(chunk)).sum();
@@ -322,11 +396,17 @@ mod tests {
         let parameters = json!({
             "type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"],
         });
-        let subject = Subject::Call { function: "weather".to_owned(), parameters };
-        let answer = ask("m", subject, None);
-        assert_eq!(answer.finish_reason, "tool_calls");
-        assert_eq!(answer.pieces.first(), Some(&Piece::CallHead));
+        let call = ("weather".to_owned(), parameters);
+        let subject = || Subject::Calls(vec![call.clone()]);
+        let answer = ask("m", subject(), None);
+        assert_eq!(answer.ended, Ended::Calls);
+        assert_eq!(answer.pieces.first(), Some(&Piece::CallHead { call: 0 }));
         assert!(answer.pieces.len() > 2);
-        assert_eq!(answer.call.unwrap().arguments, r#"{"city":"example"}"#);
+        assert_eq!(answer.calls[0].arguments, r#"{"city":"example"}"#);
+
+        let several = ask("m?calls=3&preamble", subject(), None);
+        assert_eq!(several.calls.len(), 3);
+        assert!(several.text().starts_with("This is m"));
+        assert_eq!(ask("m", subject(), Some(3)).ended, Ended::Length);
     }
 }

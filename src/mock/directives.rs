@@ -11,15 +11,20 @@
 //! |---|---|
 //! | `status=CODE[,CODE…]` | status of the answer; a sequence is counted per whole model string, the last code repeats |
 //! | `retry_after=SECONDS` | `retry-after` header on answers with a status of 300 and above |
+//! | `retry_after_date=SECONDS` | the same header as the date that many seconds from now |
+//! | `retry_in_body=SECONDS` | the wait where the provider's error body says it: Gemini's `RetryInfo`, a sentence elsewhere |
 //! | `error=TEXT` | message of the error object; without `status` it also makes the status 500 |
 //! | `error_type=TEXT` | `type` of the error object |
 //! | `error_code=TEXT` | `code` of the error object |
+//! | `reject=context\|policy` | status 400 in the provider's words: the prompt is too long, or offends its policy |
 //! | `head_ms=N` | delay before the response head |
 //! | `first_ms=N` | head at once, then silence before the first byte of the body |
 //! | `chunk_ms=N` | delay between chunks |
 //! | `chunks=N` | number of content chunks, the text repeated or cut; overrides `max_tokens` |
 //! | `chunk_bytes=N` | content chunks of at most N bytes instead of words |
 //! | `reasoning=N` | N reasoning chunks first |
+//! | `calls=N` | N tool calls where one would be made, the functions repeated |
+//! | `preamble` | a sentence before the tool calls |
 //! | `huge=BYTES` | before the text, one event with that many bytes of content |
 //! | `endless` | content chunks for ever |
 //! | `cut=N` | the connection drops after N chunks: the transport fails |
@@ -27,15 +32,20 @@
 //! | `stall=N` | after N chunks nothing more comes, the connection is held (10 minutes at most) |
 //! | `garbage=N` | after N chunks one frame of malformed JSON, then the rest |
 //! | `error_frame=N` | after N chunks one frame with an error object, then the clean end |
-//! | `no_done` | finish reason, but no `[DONE]` |
+//! | `duplicate_start=N` | after N chunks the stream's first event comes again |
+//! | `noise=N` | after N chunks bytes that are no frame |
+//! | `no_done` | finish reason, but no `[DONE]`, `message_stop` or what else announces the end |
 //! | `finish=REASON` | finish reason to report |
 //! | `html` | an HTML page instead of JSON, status 200 unless `status` says otherwise |
 //! | `empty` | an empty body or an empty stream, status 200 unless `status` says otherwise |
 //! | `error_200` | an error object with status 200 |
 //! | `content_type=TEXT` | `content-type` header of the answer |
+//! | `length=N` | `content-length` says N, whatever the body has |
 //! | `usage=none\|choice\|every` | usage missing, on the last chunk that has choices, on every chunk |
 //! | `tokens_in=N` | prompt tokens to report |
 //! | `tokens_out=N` | completion tokens to report |
+//! | `cached=N` | prompt tokens to report as read from the cache |
+//! | `cache_write=N` | prompt tokens to report as written to the cache |
 //! | `split=N` | the body is written N bytes at a time, each flushed, whatever the frame borders |
 //! | `comment` | a `: keep-alive` comment frame before each chunk |
 //! | `crlf` | lines of the stream end with CRLF |
@@ -52,15 +62,20 @@ use super::setting::Setting;
 pub const DIRECTIVES: &[(&str, &str)] = &[
     ("status=CODE[,CODE…]", "status of the answer, or one for each request; the last repeats"),
     ("retry_after=SECONDS", "retry-after header on answers with a status of 300 and above"),
+    ("retry_after_date=SECONDS", "the same header as a date"),
+    ("retry_in_body=SECONDS", "the wait where the provider's error body says it"),
     ("error=TEXT", "message of the error object; alone it also makes the status 500"),
     ("error_type=TEXT", "type of the error object"),
     ("error_code=TEXT", "code of the error object"),
+    ("reject=context|policy", "status 400: the prompt is too long, or offends a policy"),
     ("head_ms=N", "delay before the response head"),
     ("first_ms=N", "head at once, then silence before the first byte of the body"),
     ("chunk_ms=N", "delay between chunks"),
     ("chunks=N", "number of content chunks, the text repeated or cut"),
     ("chunk_bytes=N", "content chunks of at most N bytes instead of words"),
     ("reasoning=N", "N reasoning chunks first"),
+    ("calls=N", "N tool calls where one would be made"),
+    ("preamble", "a sentence before the tool calls"),
     ("huge=BYTES", "before the text, one event with that many bytes of content"),
     ("endless", "content chunks for ever"),
     ("cut=N", "the connection drops after N content chunks"),
@@ -68,15 +83,20 @@ pub const DIRECTIVES: &[(&str, &str)] = &[
     ("stall=N", "after N content chunks nothing more comes, the connection is held"),
     ("garbage=N", "after N content chunks one frame of malformed JSON"),
     ("error_frame=N", "after N content chunks one frame with an error object, then the end"),
-    ("no_done", "finish reason, but no [DONE]"),
+    ("duplicate_start=N", "after N content chunks the stream's first event comes again"),
+    ("noise=N", "after N content chunks bytes that are no frame"),
+    ("no_done", "finish reason, but no [DONE], message_stop or the like"),
     ("finish=REASON", "finish reason to report"),
     ("html", "an HTML page instead of JSON"),
     ("empty", "an empty body or an empty stream"),
     ("error_200", "an error object with status 200"),
     ("content_type=TEXT", "content-type header of the answer"),
+    ("length=N", "content-length says N, whatever the body has"),
     ("usage=none|choice|every", "usage missing, on the last chunk with choices, on every chunk"),
     ("tokens_in=N", "prompt tokens to report"),
     ("tokens_out=N", "completion tokens to report"),
+    ("cached=N", "prompt tokens to report as read from the cache"),
+    ("cache_write=N", "prompt tokens to report as written to the cache"),
     ("split=N", "the body is written N bytes at a time, whatever the frame borders"),
     ("comment", "a keep-alive comment before each chunk"),
     ("crlf", "lines of the stream end with CRLF"),
@@ -90,6 +110,7 @@ const MAX_CHUNKS: usize = 100_000;
 const MAX_CHUNK_BYTES: usize = 65_536;
 const MAX_CONTENT_BYTES: usize = 16 << 20;
 const MAX_HUGE_BYTES: usize = 32 << 20;
+const MAX_CALLS: usize = 128;
 const MAX_TOKENS: u64 = 1_000_000_000;
 const MAX_RETRY_AFTER_S: u32 = 31_536_000;
 const MAX_MODEL_BYTES: usize = 8_192;
@@ -108,6 +129,15 @@ pub enum UsageMode {
     Every,
 }
 
+/// Why a provider will not take a prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rejection {
+    /// It is longer than the model's context window.
+    Context,
+    /// It offends the content policy.
+    Policy,
+}
+
 /// A parsed script. The default is an upstream that behaves.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Directives {
@@ -115,12 +145,18 @@ pub struct Directives {
     pub statuses: Vec<StatusCode>,
     /// Seconds of the `retry-after` header.
     pub retry_after_s: Option<u32>,
+    /// Seconds from now to the date in the `retry-after` header.
+    pub retry_after_date_s: Option<u32>,
+    /// Seconds to wait that the error body names.
+    pub retry_in_body_s: Option<u32>,
     /// Message of error objects.
     pub error: Option<String>,
     /// `type` of error objects.
     pub error_type: Option<String>,
     /// `code` of error objects.
     pub error_code: Option<String>,
+    /// The prompt is refused.
+    pub reject: Option<Rejection>,
     /// Wait before the response head.
     pub head_delay: Duration,
     /// Wait between the head and the first byte of the body.
@@ -133,6 +169,10 @@ pub struct Directives {
     pub chunk_bytes: Option<usize>,
     /// Number of reasoning chunks.
     pub reasoning: usize,
+    /// Number of tool calls in an answer that makes any; `None`: as the request demands.
+    pub calls: Option<usize>,
+    /// Text before the tool calls.
+    pub preamble: bool,
     /// Bytes of the one huge event.
     pub huge_bytes: Option<usize>,
     /// Content never ends.
@@ -147,6 +187,10 @@ pub struct Directives {
     pub garbage: Option<usize>,
     /// Content chunks before an error object in the stream.
     pub error_frame: Option<usize>,
+    /// Content chunks before the stream's first event is repeated.
+    pub duplicate_start: Option<usize>,
+    /// Content chunks before bytes that are no frame.
+    pub noise: Option<usize>,
     /// The stream's end is not announced.
     pub no_done: bool,
     /// Finish reason in place of the true one.
@@ -159,12 +203,18 @@ pub struct Directives {
     pub error_200: bool,
     /// `content-type` in place of the true one.
     pub content_type: Option<HeaderValue>,
+    /// `content-length` in place of the true one.
+    pub length: Option<usize>,
     /// Where usage is reported.
     pub usage: UsageMode,
     /// Prompt tokens in place of the estimate.
     pub tokens_in: Option<u64>,
     /// Completion tokens in place of the estimate.
     pub tokens_out: Option<u64>,
+    /// Prompt tokens read from the cache.
+    pub cached: u64,
+    /// Prompt tokens written to the cache.
+    pub cache_write: u64,
     /// Bytes of each write.
     pub split: Option<usize>,
     /// A comment frame before each chunk.
@@ -252,15 +302,24 @@ impl Directives {
         match key {
             "status" => self.statuses = setting.statuses()?,
             "retry_after" => self.retry_after_s = Some(setting.number(0..=MAX_RETRY_AFTER_S)?),
+            "retry_after_date" => {
+                self.retry_after_date_s = Some(setting.number(0..=MAX_RETRY_AFTER_S)?);
+            }
+            "retry_in_body" => {
+                self.retry_in_body_s = Some(setting.number(0..=MAX_RETRY_AFTER_S)?);
+            }
             "error" => self.error = Some(setting.text()?),
             "error_type" => self.error_type = Some(setting.text()?),
             "error_code" => self.error_code = Some(setting.text()?),
+            "reject" => self.reject = Some(setting.rejection()?),
             "head_ms" => self.head_delay = setting.delay()?,
             "first_ms" => self.first_delay = setting.delay()?,
             "chunk_ms" => self.chunk_delay = setting.delay()?,
             "chunks" => self.chunks = Some(setting.number(0..=MAX_CHUNKS)?),
             "chunk_bytes" => self.chunk_bytes = Some(setting.number(1..=MAX_CHUNK_BYTES)?),
             "reasoning" => self.reasoning = setting.number(0..=MAX_CHUNKS)?,
+            "calls" => self.calls = Some(setting.number(1..=MAX_CALLS)?),
+            "preamble" => self.preamble = setting.flag()?,
             "huge" => self.huge_bytes = Some(setting.number(1..=MAX_HUGE_BYTES)?),
             "endless" => self.endless = setting.flag()?,
             "cut" => self.cut = Some(setting.number(0..=MAX_CHUNKS)?),
@@ -268,15 +327,20 @@ impl Directives {
             "stall" => self.stall = Some(setting.number(0..=MAX_CHUNKS)?),
             "garbage" => self.garbage = Some(setting.number(0..=MAX_CHUNKS)?),
             "error_frame" => self.error_frame = Some(setting.number(0..=MAX_CHUNKS)?),
+            "duplicate_start" => self.duplicate_start = Some(setting.number(0..=MAX_CHUNKS)?),
+            "noise" => self.noise = Some(setting.number(0..=MAX_CHUNKS)?),
             "no_done" => self.no_done = setting.flag()?,
             "finish" => self.finish = Some(setting.finish_reason()?),
             "html" => self.html = setting.flag()?,
             "empty" => self.empty = setting.flag()?,
             "error_200" => self.error_200 = setting.flag()?,
             "content_type" => self.content_type = Some(setting.header()?),
+            "length" => self.length = Some(setting.number(0..=MAX_HUGE_BYTES)?),
             "usage" => self.usage = setting.usage()?,
             "tokens_in" => self.tokens_in = Some(setting.number(0..=MAX_TOKENS)?),
             "tokens_out" => self.tokens_out = Some(setting.number(0..=MAX_TOKENS)?),
+            "cached" => self.cached = setting.number(0..=MAX_TOKENS)?,
+            "cache_write" => self.cache_write = setting.number(0..=MAX_TOKENS)?,
             "split" => self.split = Some(setting.number(1..=MAX_CHUNK_BYTES)?),
             "comment" => self.comment = setting.flag()?,
             "crlf" => self.crlf = setting.flag()?,
@@ -308,6 +372,7 @@ mod tests {
                 (_, None) => name.to_owned(),
                 ("status", _) => "status=503,200".to_owned(),
                 ("usage", _) => "usage=every".to_owned(),
+                ("reject", _) => "reject=policy".to_owned(),
                 _ => format!("{name}=7"),
             };
             let model = format!("m?{setting}");

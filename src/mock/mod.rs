@@ -13,18 +13,30 @@
 //! another module beside `openai`, with the same entry and its own frames.
 
 mod answer;
+mod anthropic;
+mod azure;
+mod bedrock;
+mod blocks;
+mod cohere;
 mod directives;
+mod frames;
+mod gemini;
+mod offer;
 mod openai;
 mod play;
+mod reader;
 mod record;
 mod reply;
 mod schema;
+mod script;
 mod sequence;
 mod setting;
 mod tokens;
+mod wire;
 
 pub use directives::{
-    DIRECTIVES, DirectiveError, Directives, MAX_DELAY, UsageMode, directives_help, parse_model,
+    DIRECTIVES, DirectiveError, Directives, MAX_DELAY, Rejection, UsageMode, directives_help,
+    parse_model,
 };
 pub use record::{Ending, RecordedRequest};
 
@@ -35,6 +47,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::to_bytes;
 use axum::extract::{Request, State};
+use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
 use axum::response::{Json, Response};
 use axum::routing::get;
@@ -44,7 +57,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use self::record::RequestLog;
-use self::reply::Stop;
+use self::reply::{Reply, Stop};
 use self::sequence::StatusSequences;
 
 /// Bytes of a request body at most; more is answered with 413.
@@ -155,6 +168,23 @@ async fn clear_requests(State(server): State<Server>) -> StatusCode {
     StatusCode::NO_CONTENT
 }
 
+/// The dialect is told by the path; what no other claims is OpenAI's.
+fn answer_in_dialect(parts: &Parts, body: &[u8], sequences: &StatusSequences) -> Reply {
+    if anthropic::claims(parts) {
+        anthropic::reply(parts, body, sequences)
+    } else if azure::claims(parts) {
+        azure::reply(parts, body, sequences)
+    } else if gemini::claims(parts) {
+        gemini::reply(parts, body, sequences)
+    } else if bedrock::claims(parts) {
+        bedrock::reply(parts, body, sequences)
+    } else if cohere::claims(parts) {
+        cohere::reply(parts, body, sequences)
+    } else {
+        openai::reply(parts, body, sequences)
+    }
+}
+
 /// Everything else: records the request and lets the dialect answer.
 async fn answer_request(State(server): State<Server>, request: Request) -> Response {
     let Server { upstream, stop } = server;
@@ -162,7 +192,7 @@ async fn answer_request(State(server): State<Server>, request: Request) -> Respo
     let body = to_bytes(body, MAX_BODY_BYTES).await;
     let mut ticket = upstream.log.record(&parts, body.as_ref().unwrap_or(&Default::default()));
     let reply = match &body {
-        Ok(body) => openai::reply(&parts, body, &upstream.sequences),
+        Ok(body) => answer_in_dialect(&parts, body, &upstream.sequences),
         // Or the client left while it sent, and nobody reads this.
         Err(_) => openai::too_large(MAX_BODY_BYTES),
     };

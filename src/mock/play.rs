@@ -30,6 +30,8 @@ pub(super) enum Event {
     Malformed,
     /// A frame with an error object.
     Failure,
+    /// Bytes that are no frame.
+    Noise,
 }
 
 /// What the player does next. Nothing follows after `Hold`, `Cut` and `Close`.
@@ -57,7 +59,7 @@ pub(super) fn play(
     let usage_is_own = matches!(directives.usage, UsageMode::Own | UsageMode::Every);
 
     let opening = (0..choices).map(|choice| Event::Open { choice });
-    let reasoning = (0..directives.reasoning)
+    let reasoning = (0..answer.reasoning)
         .flat_map(move |_| (0..choices).map(|choice| Event::Reasoning { choice }));
     let huge = directives.huge_bytes.map(|bytes| Event::Huge { bytes });
     let content = (0..last).flat_map(move |chunk| {
@@ -78,6 +80,8 @@ pub(super) fn play(
 struct Mishaps {
     garbage: Option<usize>,
     error_frame: Option<usize>,
+    duplicate_start: Option<usize>,
+    noise: Option<usize>,
     close: Option<usize>,
     cut: Option<usize>,
     stall: Option<usize>,
@@ -90,6 +94,8 @@ impl Mishaps {
         Self {
             garbage: at(directives.garbage),
             error_frame: at(directives.error_frame),
+            duplicate_start: at(directives.duplicate_start),
+            noise: at(directives.noise),
             close: at(directives.close),
             cut: at(directives.cut),
             stall: at(directives.stall),
@@ -100,6 +106,8 @@ impl Mishaps {
     fn after(self, chunks: usize) -> impl Iterator<Item = Cue> + Send {
         let due = |at: Option<usize>, cue: Cue| (at == Some(chunks)).then_some(cue);
         let cues = [
+            due(self.duplicate_start, Cue::Event(Event::Open { choice: 0 })),
+            due(self.noise, Cue::Event(Event::Noise)),
             due(self.garbage, Cue::Event(Event::Malformed)),
             due(self.error_frame, Cue::Event(Event::Failure)),
             due(self.error_frame, Cue::Close),

@@ -18,7 +18,7 @@ const MAX_REQUESTS: usize = 1_000;
 /// Bytes of a body remembered.
 const MAX_RECORDED_BODY_BYTES: usize = 1 << 20;
 /// Headers that carry credentials: hidden from debug output.
-const SECRET_HEADERS: [&str; 3] = ["authorization", "x-api-key", "api-key"];
+const SECRET_HEADERS: [&str; 4] = ["authorization", "x-api-key", "api-key", "x-goog-api-key"];
 
 /// How the answer to a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -9,7 +9,7 @@ use std::iter::Peekable;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream;
@@ -17,17 +17,19 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::directives::{Directives, MAX_DELAY};
+use super::frames::{Frames, MALFORMED, StreamFormat};
 use super::play::{Cue, Event};
 use super::record::{Ending, Ticket};
+use super::script::ErrorAnswer;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
+const AMAZON_EVENT_STREAM: HeaderValue =
+    HeaderValue::from_static("application/vnd.amazon.eventstream");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 /// What a reverse proxy in front of a provider says in its place.
 const HTML_PAGE: &str = "<!DOCTYPE html>\n<html><head><title>Bad gateway</title></head>\
     <body><h1>Bad gateway</h1><p>The server did not answer in time.</p></body></html>\n";
-/// What stands for a body in which something broke.
-const MALFORMED: &[u8] = b"{\"id\":\"chatcmpl-broken\",\"choices\":[{]";
 
 /// One step of a body. The body ends cleanly after the last.
 #[derive(Debug)]
@@ -46,7 +48,8 @@ type Steps = Box<dyn Iterator<Item = Step> + Send>;
 pub(super) struct Reply {
     status: StatusCode,
     content_type: HeaderValue,
-    retry_after_s: Option<u32>,
+    /// The dialect's and the script's own.
+    headers: Vec<(HeaderName, HeaderValue)>,
     /// `content-length`, which a cut does not honour. `None`: chunked.
     length: Option<usize>,
     head_delay: Duration,
@@ -64,7 +67,7 @@ impl Reply {
         Self {
             status,
             content_type,
-            retry_after_s: None,
+            headers: Vec::new(),
             length: Some(body.len()),
             head_delay: Duration::ZERO,
             split: None,
@@ -72,28 +75,22 @@ impl Reply {
         }
     }
 
-    /// What the script says in place of an answer: an error, a page, nothing. `None`: an answer.
-    /// `error_body` is the dialect's error object for a status.
-    pub fn instead(
-        status: StatusCode,
-        streams: bool,
-        directives: &Directives,
-        error_body: impl Fn(StatusCode) -> Vec<u8>,
-    ) -> Option<Self> {
-        let reply = if directives.html {
-            Self::plain(status, HTML, HTML_PAGE.into())
-        } else if directives.empty {
-            // Without an announced length, so that the script is played like any other.
-            let content_type = if streams { EVENT_STREAM } else { JSON };
-            Self { length: None, ..Self::plain(status, content_type, Vec::new()) }
-        } else if directives.error_200 {
-            Self::json(StatusCode::OK, error_body(StatusCode::INTERNAL_SERVER_ERROR))
-        } else if status.as_u16() >= 300 {
-            Self::json(status, error_body(status))
-        } else {
-            return None;
-        };
-        Some(reply.paced(directives))
+    /// An error in a dialect's shape.
+    pub fn error(error: ErrorAnswer) -> Self {
+        let ErrorAnswer { status, headers, body } = error;
+        Self { headers, ..Self::json(status, body) }
+    }
+
+    /// A page in place of JSON.
+    pub fn html_page(status: StatusCode) -> Self {
+        Self::plain(status, HTML, HTML_PAGE.into())
+    }
+
+    /// Nothing in place of a body, or of a stream.
+    pub fn empty(status: StatusCode, streams: Option<StreamFormat>) -> Self {
+        let content_type = streams.map_or(JSON, content_type);
+        // Without an announced length, so that the script is played like any other.
+        Self { length: None, ..Self::plain(status, content_type, Vec::new()) }
     }
 
     /// An answer in one body.
@@ -104,14 +101,15 @@ impl Reply {
         Self { steps, length: length_is_sent.then_some(length), ..reply }.paced(directives)
     }
 
-    /// An answer in server-sent events. `render` writes the frames of an event.
+    /// An answer in frames. `render` writes those of an event.
     pub fn stream(
         status: StatusCode,
+        format: StreamFormat,
         cues: impl Iterator<Item = Cue> + Send + 'static,
         directives: &Directives,
-        mut render: impl FnMut(Event) -> Vec<u8> + Send + 'static,
+        mut render: impl FnMut(Event, &mut Frames) + Send + 'static,
     ) -> Self {
-        let framing = Framing { crlf: directives.crlf, comment: directives.comment };
+        let mut frames = Frames::new(format, directives.crlf, directives.comment);
         let chunk_delay = directives.chunk_delay;
         let mut is_first = true;
         let steps = cues.map_while(move |cue| {
@@ -121,17 +119,26 @@ impl Reply {
                 Cue::Cut => return Some([None, Some(Step::Cut)]),
                 Cue::Event(event) => event,
             };
+            if event != Event::Done {
+                frames.comment();
+            }
+            match event {
+                Event::Noise => frames.noise(),
+                _ => render(event, &mut frames),
+            }
+            let write = frames.take();
             let waits = !is_first && event != Event::Done && !chunk_delay.is_zero();
             is_first = false;
-            let write = Step::Write(framing.frame(&render(event), event));
-            Some([waits.then_some(Step::Pause(chunk_delay)), Some(write)])
+            // What a dialect does not write takes no time.
+            let pause = (waits && !write.is_empty()).then_some(Step::Pause(chunk_delay));
+            Some([pause, Some(Step::Write(write))])
         });
-        let reply = Self::plain(status, EVENT_STREAM, Vec::new());
+        let reply = Self::plain(status, content_type(format), Vec::new());
         Self { steps: Box::new(steps.flatten().flatten()), length: None, ..reply }.paced(directives)
     }
 
     /// What directives do to every reply, errors included.
-    fn paced(mut self, directives: &Directives) -> Self {
+    pub fn paced(mut self, directives: &Directives) -> Self {
         if !directives.first_delay.is_zero() {
             let silence = std::iter::once(Step::Pause(directives.first_delay));
             self.steps = Box::new(silence.chain(self.steps));
@@ -139,7 +146,11 @@ impl Reply {
         if let Some(content_type) = &directives.content_type {
             self.content_type = content_type.clone();
         }
-        self.retry_after_s = directives.retry_after_s.filter(|_| self.status.as_u16() >= 300);
+        if self.status.as_u16() >= 300 {
+            let retry_after = retry_after(directives);
+            self.headers.extend(retry_after.map(|value| (header::RETRY_AFTER, value)));
+        }
+        self.length = directives.length.or(self.length);
         self.head_delay = directives.head_delay;
         self.split = directives.split;
         self
@@ -168,9 +179,7 @@ impl Reply {
         if let Some(length) = self.length {
             headers.insert(header::CONTENT_LENGTH, length.into());
         }
-        if let Some(seconds) = self.retry_after_s {
-            headers.insert(header::RETRY_AFTER, seconds.into());
-        }
+        headers.extend(self.headers);
         if let Ok(id) = HeaderValue::try_from(format!("req_{}", Uuid::now_v7().simple())) {
             headers.insert("x-request-id", id);
         }
@@ -178,9 +187,33 @@ impl Reply {
     }
 }
 
+fn content_type(format: StreamFormat) -> HeaderValue {
+    match format {
+        StreamFormat::Events => EVENT_STREAM,
+        StreamFormat::JsonArray => JSON,
+        StreamFormat::Amazon => AMAZON_EVENT_STREAM,
+    }
+}
+
+/// Seconds, or a date (RFC 9110, sections 10.2.3 and 5.6.7).
+fn retry_after(directives: &Directives) -> Option<HeaderValue> {
+    if let Some(seconds) = directives.retry_after_s {
+        return Some(seconds.into());
+    }
+    let wait = Duration::from_secs(directives.retry_after_date_s?.into());
+    let date = jiff::Timestamp::now().checked_add(wait).ok()?;
+    HeaderValue::try_from(date.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()).ok()
+}
+
 /// The steps of an answer in one body, and whether its length is announced. Mishaps "after N
 /// chunks" happen in the middle, or before the first byte for N = 0.
 fn whole_steps(body: Bytes, directives: &Directives) -> (Steps, bool) {
+    if directives.noise.is_some() {
+        return (
+            Box::new([Step::Write(Bytes::from_static(b"upstream connect error"))].into_iter()),
+            false,
+        );
+    }
     let half = body.slice(..body.len() / 2);
     let until = |chunks: usize| Step::Write(if chunks == 0 { Bytes::new() } else { half.clone() });
     if directives.garbage.is_some() {
@@ -202,31 +235,6 @@ fn whole_steps(body: Bytes, directives: &Directives) -> (Steps, bool) {
         return (Box::new(std::iter::once(Step::Write(half)).chain(for_ever)), false);
     }
     (Box::new(std::iter::once(Step::Write(body))), true)
-}
-
-/// How frames are written. WHATWG HTML, section 9.2.5.
-#[derive(Debug, Clone, Copy)]
-struct Framing {
-    crlf: bool,
-    comment: bool,
-}
-
-impl Framing {
-    /// `data` as one event, with a comment before it unless it announces the end.
-    fn frame(self, data: &[u8], event: Event) -> Bytes {
-        let line_end: &[u8] = if self.crlf { b"\r\n" } else { b"\n" };
-        let mut frame = BytesMut::with_capacity(data.len() + 32);
-        if self.comment && event != Event::Done {
-            for part in [&b": keep-alive"[..], line_end, line_end] {
-                frame.extend_from_slice(part);
-            }
-        }
-        let data = if event == Event::Malformed { MALFORMED } else { data };
-        for part in [&b"data: "[..], data, line_end, line_end] {
-            frame.extend_from_slice(part);
-        }
-        frame.freeze()
-    }
 }
 
 /// Plays the steps of one body.

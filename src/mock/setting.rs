@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode};
 
-use super::directives::{DirectiveError, MAX_DELAY, UsageMode};
+use super::directives::{DirectiveError, MAX_DELAY, Rejection, UsageMode};
 
 /// Longest finish reason, chosen: no provider's is near.
 const MAX_FINISH_BYTES: usize = 64;
@@ -87,11 +87,20 @@ impl Setting<'_> {
             _ => Err(self.bad("none, choice or every")),
         }
     }
+
+    /// The name of a [`Rejection`].
+    pub fn rejection(&self) -> Result<Rejection, DirectiveError> {
+        match self.value {
+            Some("context") => Ok(Rejection::Context),
+            Some("policy") => Ok(Rejection::Policy),
+            _ => Err(self.bad("context or policy")),
+        }
+    }
 }
 
 /// RFC 3986, section 2.1; `None` when a `%` is not followed by two hexadecimal digits or the
 /// bytes are not UTF-8.
-fn percent_decode(text: &str) -> Option<String> {
+pub(super) fn percent_decode(text: &str) -> Option<String> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::super::answer::{Answer, Piece, Question, REASONING_TEXT, huge_tokens};
 use super::super::directives::Directives;
+use super::super::frames::MALFORMED;
 use super::super::play::Event;
 use super::super::reply::Reply;
 use super::super::sequence::StatusSequences;
@@ -22,8 +23,8 @@ use super::generation::{
     Render, Sampling, UsageMeter, UsageObject, body_usage, generate, token_limit,
 };
 use super::messages::Conversation;
-use super::tools::Abilities;
-use super::{Call, now_s};
+use super::tools;
+use super::{Call, finish_word, now_s};
 
 const SYSTEM_FINGERPRINT: &str = "fp_scripted";
 
@@ -32,26 +33,27 @@ pub(super) fn reply(call: &Call, sequences: &StatusSequences) -> Result<Reply, A
     let (question, sampling) = parse(call)?;
     let status = call.status(sequences);
     let instead = call.instead(status, sampling.streams);
-    let answer = || generate::<ChatFormat>(&question, &sampling, status, &call.directives);
+    let answer = || generate::<ChatFormat>(call, &question, &sampling, status);
     Ok(instead.unwrap_or_else(answer))
 }
 
 fn parse(call: &Call) -> Result<(Question, Sampling), ApiError> {
     let request = call.fields();
     let conversation = Conversation::parse(&request)?;
-    let abilities = Abilities::parse(&request)?;
+    let offer = tools::offer(&request)?;
     let sampling = Sampling::parse(&request)?;
     request.integer("seed", i64::MIN..=i64::MAX)?;
     request.boolean("logprobs")?;
     let max_tokens = token_limit(&request, "max_tokens")?;
     let max_completion_tokens = token_limit(&request, "max_completion_tokens")?;
     let question = Question {
-        model: call.model.clone(),
-        prompt_tokens: conversation.prompt_tokens + abilities.prompt_tokens(),
-        subject: abilities.subject(conversation),
+        model: call.script.model.clone(),
+        prompt_tokens: conversation.prompt_tokens + offer.prompt_tokens(),
+        subject: offer.subject(conversation.last_user_text, conversation.tool_result),
         max_tokens: max_completion_tokens.or(max_tokens),
         stop: sampling.stop.clone(),
         choices: sampling.choices,
+        reasoning: 0,
     };
     Ok((question, sampling))
 }
@@ -73,7 +75,7 @@ impl Render for ChatFormat {
                 "index": index,
                 "message": message(answer, directives, index),
                 "logprobs": null,
-                "finish_reason": answer.finish_reason,
+                "finish_reason": answer.finish_reason(finish_word),
             })
         };
         let mut body = json!({
@@ -91,13 +93,14 @@ impl Render for ChatFormat {
         body.to_string().into_bytes()
     }
 
-    fn new(answer: Arc<Answer>, directives: &Directives, wants_usage: bool) -> Self {
+    fn new(answer: Arc<Answer>, call: &Call, wants_usage: bool) -> Self {
+        let directives = &call.script.directives;
         Self {
             id: completion_id(),
             created: now_s(),
             meter: UsageMeter::new(answer.usage, directives, wants_usage),
             answer,
-            failure: ApiError::in_stream(directives).to_body(),
+            failure: call.error_body(&call.script.inner_fault()),
         }
     }
 
@@ -105,7 +108,7 @@ impl Render for ChatFormat {
         let answer = Arc::clone(&self.answer);
         match event {
             Event::Open { choice } => {
-                let content = answer.call.is_none().then_some("");
+                let content = answer.calls.is_empty().then_some("");
                 self.chunk(choice, Delta { content: Some(content), ..Delta::opening() }, None)
             }
             Event::Reasoning { choice } => {
@@ -124,11 +127,13 @@ impl Render for ChatFormat {
                 self.chunk(choice, content_delta(&answer, choice, chunk), None)
             }
             Event::Finish { choice } => {
-                self.chunk(choice, Delta::default(), Some(&answer.finish_reason))
+                let reason = answer.finish_reason(finish_word);
+                self.chunk(choice, Delta::default(), Some(reason))
             }
             Event::Usage => self.with_choices([], Some(Some(self.meter.total()))),
             Event::Done => b"[DONE]".to_vec(),
-            Event::Malformed => Vec::new(),
+            Event::Malformed => MALFORMED.to_vec(),
+            Event::Noise => Vec::new(),
             Event::Failure => self.failure.clone(),
         }
     }
@@ -170,18 +175,22 @@ fn message(answer: &Answer, directives: &Directives, choice: u32) -> Value {
     if let Some(bytes) = directives.huge_bytes.filter(|_| choice == 0) {
         text.insert_str(0, &"x".repeat(bytes));
     }
-    let content = if answer.call.is_some() { Value::Null } else { Value::String(text) };
+    let is_bare_call = text.is_empty() && !answer.calls.is_empty();
+    let content = if is_bare_call { Value::Null } else { Value::String(text) };
     let mut message =
         json!({"role": "assistant", "content": content, "refusal": null, "annotations": []});
-    if directives.reasoning > 0 {
-        message["reasoning_content"] = json!(REASONING_TEXT.repeat(directives.reasoning));
+    if answer.reasoning > 0 {
+        message["reasoning_content"] = json!(answer.reasoning_text());
     }
-    if let Some(call) = &answer.call {
-        message["tool_calls"] = json!([{
+    let calls = answer.calls.iter().map(|call| {
+        json!({
             "id": call_id(&call.id, choice),
             "type": "function",
             "function": {"name": call.name, "arguments": call.arguments},
-        }]);
+        })
+    });
+    if !answer.calls.is_empty() {
+        message["tool_calls"] = calls.collect();
     }
     message
 }
@@ -192,17 +201,21 @@ fn call_id(id: &str, choice: u32) -> String {
 }
 
 fn content_delta(answer: &Answer, choice: u32, chunk: usize) -> Delta<'_> {
-    let tool_call = |id, kind, name, arguments| {
+    let tool_call = |index, id, kind, name, arguments| {
         let function = FunctionDelta { name, arguments };
-        Delta { tool_calls: Some([CallDelta { index: 0, id, kind, function }]), ..Delta::default() }
+        Delta { tool_calls: Some([CallDelta { index, id, kind, function }]), ..Delta::default() }
     };
-    match (answer.piece(chunk), &answer.call) {
-        (Some(Piece::Text(text)), _) => Delta { content: Some(Some(text)), ..Delta::default() },
-        (Some(Piece::CallHead), Some(call)) => {
-            tool_call(Some(call_id(&call.id, choice)), Some("function"), Some(&call.name), "")
+    match answer.piece(chunk) {
+        Some(Piece::Text(text)) => Delta { content: Some(Some(text)), ..Delta::default() },
+        Some(Piece::CallHead { call: index }) => {
+            let Some(call) = answer.calls.get(*index) else { return Delta::default() };
+            let id = Some(call_id(&call.id, choice));
+            tool_call(*index, id, Some("function"), Some(&call.name), "")
         }
-        (Some(Piece::CallArguments(fragment)), _) => tool_call(None, None, None, fragment),
-        _ => Delta::default(),
+        Some(Piece::CallArguments { call, fragment }) => {
+            tool_call(*call, None, None, None, fragment)
+        }
+        None => Delta::default(),
     }
 }
 
@@ -253,7 +266,7 @@ impl Delta<'_> {
 
 #[derive(Serialize)]
 struct CallDelta<'a> {
-    index: u32,
+    index: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]

@@ -7,13 +7,14 @@ use uuid::Uuid;
 
 use super::super::answer::{Answer, Piece, Question, Subject, huge_tokens};
 use super::super::directives::Directives;
+use super::super::frames::MALFORMED;
 use super::super::play::Event;
 use super::super::reply::Reply;
 use super::super::sequence::StatusSequences;
 use super::error::ApiError;
 use super::generation::{Render, Sampling, UsageMeter, body_usage, generate, token_limit};
 use super::inputs::{Input, inputs};
-use super::{Call, now_s};
+use super::{Call, finish_word, now_s};
 
 /// The reply to one call. The answer is to the last prompt of several.
 pub(super) fn reply(call: &Call, sequences: &StatusSequences) -> Result<Reply, ApiError> {
@@ -21,16 +22,17 @@ pub(super) fn reply(call: &Call, sequences: &StatusSequences) -> Result<Reply, A
     let prompts = inputs(&request, "prompt")?;
     let sampling = Sampling::parse(&request)?;
     let question = Question {
-        model: call.model.clone(),
+        model: call.script.model.clone(),
         prompt_tokens: prompts.iter().map(Input::tokens).sum(),
         subject: Subject::Message(prompts.last().map(Input::to_text).unwrap_or_default()),
         max_tokens: token_limit(&request, "max_tokens")?,
         stop: sampling.stop.clone(),
         choices: sampling.choices,
+        reasoning: 0,
     };
     let status = call.status(sequences);
     let instead = call.instead(status, sampling.streams);
-    let answer = || generate::<TextFormat>(&question, &sampling, status, &call.directives);
+    let answer = || generate::<TextFormat>(call, &question, &sampling, status);
     Ok(instead.unwrap_or_else(answer))
 }
 
@@ -51,7 +53,7 @@ impl Render for TextFormat {
             "x".repeat(huge) + &answer.text()
         };
         let choices: Vec<Value> = (0..answer.choices)
-            .map(|index| choice(index, &text(index), Some(&answer.finish_reason)))
+            .map(|index| choice(index, &text(index), Some(answer.finish_reason(finish_word))))
             .collect();
         let mut body = completion(&completion_id(), now_s(), &answer.model, &choices);
         if let Some(usage) = body_usage(answer.usage, directives) {
@@ -60,13 +62,14 @@ impl Render for TextFormat {
         body.to_string().into_bytes()
     }
 
-    fn new(answer: Arc<Answer>, directives: &Directives, wants_usage: bool) -> Self {
+    fn new(answer: Arc<Answer>, call: &Call, wants_usage: bool) -> Self {
+        let directives = &call.script.directives;
         Self {
             id: completion_id(),
             created: now_s(),
             meter: UsageMeter::new(answer.usage, directives, wants_usage),
             answer,
-            failure: ApiError::in_stream(directives).to_body(),
+            failure: call.error_body(&call.script.inner_fault()),
         }
     }
 
@@ -88,14 +91,17 @@ impl Render for TextFormat {
                 };
                 self.chunk(choice, text, None)
             }
-            Event::Finish { choice } => self.chunk(choice, "", Some(&answer.finish_reason)),
+            Event::Finish { choice } => {
+                self.chunk(choice, "", Some(answer.finish_reason(finish_word)))
+            }
             Event::Usage => {
                 let mut chunk = completion(&self.id, self.created, &answer.model, &[]);
                 chunk["usage"] = json!(self.meter.total());
                 chunk.to_string().into_bytes()
             }
             Event::Done => b"[DONE]".to_vec(),
-            Event::Malformed => Vec::new(),
+            Event::Malformed => MALFORMED.to_vec(),
+            Event::Noise => Vec::new(),
             Event::Failure => self.failure.clone(),
         }
     }

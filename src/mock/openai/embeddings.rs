@@ -38,21 +38,22 @@ pub(super) fn reply(call: &Call, sequences: &StatusSequences) -> Result<Reply, A
         Embedding { object: "embedding", index, embedding }
     });
     let prompt_tokens =
-        call.directives.tokens_in.unwrap_or_else(|| texts.iter().map(Input::tokens).sum());
-    let usage = Usage { prompt_tokens, completion_tokens: 0, reasoning_tokens: 0 };
+        call.script.directives.tokens_in.unwrap_or_else(|| texts.iter().map(Input::tokens).sum());
+    let directives = &call.script.directives;
+    let usage = Usage { prompt_tokens, ..Usage::default() };
     let body = Body {
         object: "list",
         data: data.collect(),
-        model: &call.model,
-        usage: body_usage(usage, &call.directives)
+        model: &call.script.model,
+        usage: body_usage(usage, directives)
             .map(|_| EmbeddingUsage { prompt_tokens, total_tokens: prompt_tokens }),
     };
     let body = serde_json::to_vec(&body).unwrap_or_default();
-    Ok(Reply::whole(status, body, &call.directives))
+    Ok(Reply::whole(status, body, directives))
 }
 
 /// A vector of length 1; for a text without words the first unit vector.
-fn embed(text: &str, dimensions: usize) -> Vec<f32> {
+pub(in super::super) fn embed(text: &str, dimensions: usize) -> Vec<f32> {
     let mut vector = vec![0.0_f32; dimensions];
     let words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
     for word in words {

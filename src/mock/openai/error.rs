@@ -6,7 +6,7 @@
 use axum::http::StatusCode;
 use serde_json::json;
 
-use super::super::directives::Directives;
+use super::super::script::{Cause, ErrorAnswer, Fault};
 
 /// An error answer of the OpenAI API.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,13 +59,6 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", message)
     }
 
-    /// The bearer token is the one that is always refused.
-    pub fn bad_key(key: &str) -> Self {
-        let message = format!("Incorrect API key provided: {key}.");
-        let error = Self::new(StatusCode::UNAUTHORIZED, "invalid_request_error", message);
-        Self { code: Some("invalid_api_key".to_owned()), ..error }
-    }
-
     /// No such path.
     pub fn unknown_path(method: &str, path: &str) -> Self {
         let message = format!("Invalid URL ({method} {path})");
@@ -96,8 +89,18 @@ impl ApiError {
     }
 
     /// What the provider says with `status`, where the script does not say otherwise.
-    pub fn scripted(status: StatusCode, directives: &Directives) -> Self {
-        let (kind, code, message) = match status.as_u16() {
+    pub fn scripted(fault: &Fault) -> Self {
+        let (kind, code, message) = match fault.status.as_u16() {
+            400 if fault.cause == Cause::Context => (
+                "invalid_request_error",
+                Some("context_length_exceeded"),
+                "Your input exceeds the context window of this model. Please adjust your input and try again.",
+            ),
+            400 if fault.cause == Cause::Policy => (
+                "invalid_request_error",
+                Some("content_policy_violation"),
+                "Your request was rejected as a result of our safety system.",
+            ),
             401 => {
                 ("invalid_request_error", Some("invalid_api_key"), "Incorrect API key provided.")
             }
@@ -118,17 +121,23 @@ impl ApiError {
             _ => ("invalid_request_error", None, "The request is refused by the script."),
         };
         Self {
-            status,
-            message: directives.error.clone().unwrap_or_else(|| message.to_owned()),
-            kind: directives.error_type.clone().unwrap_or_else(|| kind.to_owned()),
+            status: fault.status,
+            message: fault.sentence(message),
+            kind: fault.kind.clone().unwrap_or_else(|| kind.to_owned()),
             param: None,
-            code: directives.error_code.clone().or_else(|| code.map(str::to_owned)),
+            code: fault.code.clone().or_else(|| code.map(str::to_owned)),
         }
     }
 
-    /// What the provider says inside a stream.
-    pub fn in_stream(directives: &Directives) -> Self {
-        Self::scripted(StatusCode::INTERNAL_SERVER_ERROR, directives)
+    /// As an answer.
+    pub fn to_answer(&self) -> ErrorAnswer {
+        ErrorAnswer::new(self.status, self.to_body())
+    }
+
+    /// For a dialect that words errors otherwise.
+    pub fn to_fault(&self) -> Fault {
+        let Self { status, message, code, .. } = self.clone();
+        Fault { code, ..Fault::saying(status, message) }
     }
 
     /// `{"error": {…}}`.

@@ -8,8 +8,10 @@ use serde_json::Value;
 
 use super::super::answer::{Answer, Question, Usage};
 use super::super::directives::{Directives, UsageMode};
+use super::super::frames::StreamFormat;
 use super::super::play::{Event, play};
 use super::super::reply::Reply;
+use super::Call;
 use super::error::ApiError;
 use super::fields::{Fields, check_length, type_of};
 
@@ -84,25 +86,33 @@ pub(super) trait Render: Send + 'static {
     /// The whole answer as one body.
     fn body(answer: &Answer, directives: &Directives) -> Vec<u8>;
     /// A renderer for one stream.
-    fn new(answer: Arc<Answer>, directives: &Directives, wants_usage: bool) -> Self;
+    fn new(answer: Arc<Answer>, call: &Call, wants_usage: bool) -> Self;
     /// The data of one event.
     fn render(&mut self, event: Event) -> Vec<u8>;
 }
 
 /// The reply with the answer to `question`, in the format `R`.
 pub(super) fn generate<R: Render>(
+    call: &Call,
     question: &Question,
     sampling: &Sampling,
     status: StatusCode,
-    directives: &Directives,
 ) -> Reply {
+    let directives = &call.script.directives;
     let answer = Arc::new(Answer::to(question, directives));
     if !sampling.streams {
-        return Reply::whole(status, R::body(&answer, directives), directives);
+        let body = call.flavour.body(R::body(&answer, directives));
+        return Reply::whole(status, body, directives);
     }
     let cues = play(&answer, directives, sampling.wants_usage);
-    let mut renderer = R::new(answer, directives, sampling.wants_usage);
-    Reply::stream(status, cues, directives, move |event| renderer.render(event))
+    let mut renderer = R::new(answer, call, sampling.wants_usage);
+    let mut opening = call.flavour.opening();
+    Reply::stream(status, StreamFormat::Events, cues, directives, move |event, frames| {
+        if let Some(opening) = opening.take() {
+            frames.data(&opening);
+        }
+        frames.data(&renderer.render(event));
+    })
 }
 
 /// OpenAI's usage object.
@@ -131,12 +141,12 @@ struct CompletionDetails {
 
 impl From<Usage> for UsageObject {
     fn from(usage: Usage) -> Self {
-        let Usage { prompt_tokens, completion_tokens, reasoning_tokens } = usage;
+        let Usage { prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens, .. } = usage;
         Self {
             prompt_tokens,
             completion_tokens,
             total_tokens: prompt_tokens + completion_tokens,
-            prompt_tokens_details: PromptDetails::default(),
+            prompt_tokens_details: PromptDetails { cached_tokens, audio_tokens: 0 },
             completion_tokens_details: CompletionDetails { reasoning_tokens, ..Default::default() },
         }
     }

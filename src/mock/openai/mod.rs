@@ -1,52 +1,54 @@
 //! The OpenAI dialect: paths, and the way of a request to its reply.
 //!
-//! [`reply`] is the dialect's only entry. Chat, text completions and embeddings each have a
-//! module that parses the request and renders the answer; what they share is here.
+//! [`reply`] is the dialect's only entry. Chat, text completions, embeddings and responses each
+//! have a module that parses the request and renders the answer; what they share is here. Azure
+//! serves the same resources elsewhere and decorates the answers: it calls [`resource`].
 
 mod chat;
 mod completions;
-mod embeddings;
+pub(super) mod embeddings;
 mod error;
 mod fields;
 mod generation;
 mod inputs;
 mod messages;
+mod responses;
 mod tools;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, header};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use self::error::ApiError;
+pub(super) use self::error::ApiError;
 use self::fields::Fields;
-use super::directives::{self, Directives};
+use super::answer::Ended;
+use super::azure;
+use super::frames::StreamFormat;
 use super::reply::Reply;
+use super::script::{ErrorAnswer, Fault, Script, refusal};
 use super::sequence::StatusSequences;
 
 /// The models that are listed; every other name is answered just as well.
-const MODELS: [&str; 2] = ["mock-small", "mock-large"];
-/// The bearer token that is always refused.
-const BAD_KEY: &str = "bad-key";
+pub(super) const MODELS: [&str; 2] = ["mock-small", "mock-large"];
 
 /// The answer to one request.
 pub(super) fn reply(parts: &Parts, body: &[u8], sequences: &StatusSequences) -> Reply {
     let answered = route(parts, body, sequences);
-    answered.unwrap_or_else(|error| Reply::json(error.status, error.to_body()))
+    answered.unwrap_or_else(|error| Reply::error(error.to_answer()))
 }
 
 /// The answer to a request whose body passed `max_bytes`.
 pub(super) fn too_large(max_bytes: usize) -> Reply {
-    let error = ApiError::too_large(max_bytes);
-    Reply::json(error.status, error.to_body())
+    Reply::error(ApiError::too_large(max_bytes).to_answer())
 }
 
 fn route(parts: &Parts, body: &[u8], sequences: &StatusSequences) -> Result<Reply, ApiError> {
     let path = parts.uri.path();
     let resource = path.strip_prefix("/v1").unwrap_or(path);
     let allowed = match resource {
-        "/chat/completions" | "/completions" | "/embeddings" => Method::POST,
+        "/chat/completions" | "/completions" | "/embeddings" | "/responses" => Method::POST,
         "/models" | "/health" => Method::GET,
         _ if resource.starts_with("/models/") => Method::GET,
         _ => return Err(ApiError::unknown_path(parts.method.as_str(), path)),
@@ -59,29 +61,47 @@ fn route(parts: &Parts, body: &[u8], sequences: &StatusSequences) -> Result<Repl
     }
     check_key(&parts.headers)?;
     match resource {
-        "/chat/completions" => chat::reply(&Call::parse(body)?, sequences),
-        "/completions" => completions::reply(&Call::parse(body)?, sequences),
-        "/embeddings" => embeddings::reply(&Call::parse(body)?, sequences),
         "/models" => Ok(ok(&json!({"object": "list", "data": MODELS.map(model_card)}))),
-        _ => {
+        _ if parts.method == Method::GET => {
             let model = resource.strip_prefix("/models/").unwrap_or_default();
             let known = MODELS.into_iter().find(|name| *name == model);
             known.map(|name| ok(&model_card(name))).ok_or_else(|| ApiError::unknown_model(model))
         }
+        _ => answer(resource, &Call::parse(body, Flavour::OpenAi)?, sequences),
+    }
+}
+
+/// The reply to a call of one of the resources.
+pub(super) fn answer(
+    resource: &str,
+    call: &Call,
+    sequences: &StatusSequences,
+) -> Result<Reply, ApiError> {
+    match resource {
+        "/chat/completions" => chat::reply(call, sequences),
+        "/completions" => completions::reply(call, sequences),
+        "/embeddings" => embeddings::reply(call, sequences),
+        "/responses" => responses::reply(call, sequences),
+        _ => Err(ApiError::unknown_path("POST", resource)),
     }
 }
 
 fn check_key(headers: &HeaderMap) -> Result<(), ApiError> {
     let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    match authorization.and_then(|value| value.split_once(' ')) {
-        Some((scheme, BAD_KEY)) if scheme.eq_ignore_ascii_case("bearer") => {
-            Err(ApiError::bad_key(BAD_KEY))
+    let Some((scheme, key)) = authorization.and_then(|value| value.split_once(' ')) else {
+        return Ok(());
+    };
+    match refusal(key).filter(|_| scheme.eq_ignore_ascii_case("bearer")) {
+        Some(StatusCode::UNAUTHORIZED) => {
+            let message = format!("Incorrect API key provided: {key}.");
+            Err(ApiError::scripted(&Fault::saying(StatusCode::UNAUTHORIZED, message)))
         }
-        _ => Ok(()),
+        Some(status) => Err(ApiError::scripted(&Fault::of(status))),
+        None => Ok(()),
     }
 }
 
-fn ok(body: &Value) -> Reply {
+pub(super) fn ok(body: &Value) -> Reply {
     Reply::json(StatusCode::OK, body.to_string().into_bytes())
 }
 
@@ -90,50 +110,92 @@ fn model_card(name: &str) -> Value {
     json!({"id": name, "object": "model", "created": 1_735_689_600, "owned_by": "scripted"})
 }
 
-/// A request to generate something, as far as all three kinds are alike.
-struct Call {
-    request: serde_json::Map<String, Value>,
-    /// The `model` as it was sent, directives included.
-    model_string: String,
-    /// The name before the directives.
-    model: String,
-    directives: Directives,
+/// Whose answers these are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flavour {
+    OpenAi,
+    /// With the results of its content filter, and errors of its own.
+    Azure,
+}
+
+impl Flavour {
+    /// A whole body, decorated.
+    fn body(self, body: Vec<u8>) -> Vec<u8> {
+        match self {
+            Self::OpenAi => body,
+            Self::Azure => azure::with_filter_results(body),
+        }
+    }
+
+    /// What comes before the first chunk of a stream.
+    fn opening(self) -> Option<Vec<u8>> {
+        (self == Self::Azure).then(azure::filter_chunk)
+    }
+}
+
+/// A request to generate something, as far as all kinds are alike.
+pub(super) struct Call {
+    request: Map<String, Value>,
+    script: Script,
+    flavour: Flavour,
 }
 
 impl Call {
-    fn parse(body: &[u8]) -> Result<Self, ApiError> {
+    /// Reads a body that names its model.
+    pub fn parse(body: &[u8], flavour: Flavour) -> Result<Self, ApiError> {
         let Ok(Value::Object(request)) = serde_json::from_slice(body) else {
             return Err(ApiError::bad_json());
         };
         let model_string = Fields::new(&request).required_string("model")?.to_owned();
-        let (model, directives) = directives::parse_model(&model_string)
+        Self::of(request, &model_string, flavour)
+    }
+
+    /// A body whose model is named by the path.
+    pub fn to_deployment(body: &[u8], deployment: &str) -> Result<Self, ApiError> {
+        let Ok(Value::Object(request)) = serde_json::from_slice(body) else {
+            return Err(ApiError::bad_json());
+        };
+        Self::of(request, deployment, Flavour::Azure)
+    }
+
+    fn of(request: Map<String, Value>, model: &str, flavour: Flavour) -> Result<Self, ApiError> {
+        let script = Script::parse(model)
             .map_err(|error| ApiError::invalid("model", "invalid_directive", error.to_string()))?;
-        let model = model.to_owned();
-        Ok(Self { request, model_string, model, directives })
+        Ok(Self { request, script, flavour })
     }
 
     fn fields(&self) -> Fields<'_> {
         Fields::new(&self.request)
     }
 
-    /// The status of this request in its sequence; asked once, when the request is known to be
-    /// valid.
     fn status(&self, sequences: &StatusSequences) -> StatusCode {
-        let directives = &self.directives;
-        let says_error = directives.error.is_some() && !directives.error_200;
-        match sequences.next(&self.model_string, &directives.statuses) {
-            Some(status) => status,
-            None if says_error && directives.error_frame.is_none() => {
-                StatusCode::INTERNAL_SERVER_ERROR
-            }
-            None => StatusCode::OK,
-        }
+        self.script.status(sequences)
     }
 
     /// What the script says in place of an answer.
     fn instead(&self, status: StatusCode, streams: bool) -> Option<Reply> {
-        let error_body = |status| ApiError::scripted(status, &self.directives).to_body();
-        Reply::instead(status, streams, &self.directives, error_body)
+        let format = streams.then_some(StreamFormat::Events);
+        self.script.instead(status, format, |fault| self.error(fault))
+    }
+
+    fn error(&self, fault: &Fault) -> ErrorAnswer {
+        match self.flavour {
+            Flavour::OpenAi => ApiError::scripted(fault).to_answer(),
+            Flavour::Azure => azure::error(fault),
+        }
+    }
+
+    fn error_body(&self, fault: &Fault) -> Vec<u8> {
+        self.error(fault).body
+    }
+}
+
+/// OpenAI's word for why an answer ends.
+fn finish_word(ended: &Ended) -> &'static str {
+    match ended {
+        Ended::Stop | Ended::StopText(_) => "stop",
+        Ended::Length => "length",
+        Ended::Calls => "tool_calls",
     }
 }
 

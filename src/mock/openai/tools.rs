@@ -3,103 +3,46 @@
 
 use serde_json::{Value, json};
 
-use super::super::answer::Subject;
-use super::super::tokens;
+use super::super::offer::{Offer, Tool, ToolChoice, any_object};
 use super::error::ApiError;
 use super::fields::{Fields, type_of};
-use super::messages::Conversation;
 
 /// Tools in one request at most, and calls in one message (OpenAI API reference, "tools").
 pub(super) const MAX_TOOLS: usize = 128;
 
-/// A declared function.
-#[derive(Debug)]
-struct Function<'a> {
-    name: &'a str,
-    /// `None`: it takes no arguments.
-    parameters: Option<&'a Value>,
+/// Reads `tools`, `tool_choice`, `parallel_tool_calls` and `response_format` of `request`.
+pub(super) fn offer(request: &Fields<'_>) -> Result<Offer, ApiError> {
+    let offer = Offer {
+        tools: functions(request)?,
+        choice: tool_choice(request)?,
+        one_call: is_one_call(request)?,
+        format: response_format(request)?,
+    };
+    checked(offer)
 }
 
-/// When a tool is to be called.
-#[derive(Debug, PartialEq, Eq)]
-enum ToolChoice<'a> {
-    /// When the last user message names one and no result has come.
-    Auto,
-    Never,
-    Always,
-    Function(&'a str),
+/// Whether `parallel_tool_calls` is switched off.
+pub(super) fn is_one_call(request: &Fields<'_>) -> Result<bool, ApiError> {
+    let is_set = request.get("parallel_tool_calls").is_some();
+    Ok(is_set && !request.boolean("parallel_tool_calls")?)
 }
 
-/// What the request lets the model produce.
-#[derive(Debug)]
-pub(super) struct Abilities<'a> {
-    functions: Vec<Function<'a>>,
-    choice: ToolChoice<'a>,
-    /// The schema of a structured output.
-    format: Option<Value>,
-}
-
-impl<'a> Abilities<'a> {
-    /// Reads `tools`, `tool_choice` and `response_format` of `request`.
-    pub fn parse(request: &Fields<'a>) -> Result<Self, ApiError> {
-        let functions = functions(request)?;
-        let choice = tool_choice(request)?;
-        request.boolean("parallel_tool_calls")?;
-        match choice {
-            ToolChoice::Function(name) if !functions.iter().any(|f| f.name == name) => {
-                let message = format!("Tool choice '{name}' not found in 'tools' parameter.");
-                Err(ApiError::invalid("tool_choice", "invalid_value", message))
-            }
-            ToolChoice::Always if functions.is_empty() => {
-                let message = "'tool_choice' is only allowed when 'tools' are specified.";
-                Err(ApiError::invalid("tool_choice", "invalid_value", message))
-            }
-            _ => Ok(Self { functions, choice, format: response_format(request)? }),
+/// An offer whose choice can be met.
+pub(super) fn checked(offer: Offer) -> Result<Offer, ApiError> {
+    match &offer.choice {
+        ToolChoice::Named(name) if !offer.has_tool(name) => {
+            let message = format!("Tool choice '{name}' not found in 'tools' parameter.");
+            Err(ApiError::invalid("tool_choice", "invalid_value", message))
         }
-    }
-
-    /// The estimate for the declarations, which are part of the prompt.
-    pub fn prompt_tokens(&self) -> u64 {
-        let of_function = |function: &Function<'_>| {
-            let parameters = function.parameters.map(Value::to_string).unwrap_or_default();
-            tokens::count(function.name) + tokens::count(&parameters)
-        };
-        let format = self.format.as_ref().map_or(0, |schema| tokens::count(&schema.to_string()));
-        self.functions.iter().map(of_function).sum::<u64>() + format
-    }
-
-    /// What the answer to `conversation` is about. A call that is demanded is made even when the
-    /// last message is a tool's result, as by the real API.
-    pub fn subject(self, conversation: Conversation) -> Subject {
-        if let Some(function) = self.function_to_call(&conversation) {
-            let parameters = function.parameters.cloned().unwrap_or_else(|| json!({}));
-            return Subject::Call { function: function.name.to_owned(), parameters };
+        ToolChoice::Always if offer.tools.is_empty() => {
+            let message = "'tool_choice' is only allowed when 'tools' are specified.";
+            Err(ApiError::invalid("tool_choice", "invalid_value", message))
         }
-        match (self.format, conversation.tool_result) {
-            (Some(schema), _) => Subject::Structured { schema },
-            (None, Some(result)) => Subject::ToolResult(result),
-            (None, None) => Subject::Message(conversation.last_user_text),
-        }
-    }
-
-    fn function_to_call(&self, conversation: &Conversation) -> Option<&Function<'a>> {
-        let named = || {
-            let text = &conversation.last_user_text;
-            let named = self.functions.iter().filter(|function| text.contains(function.name));
-            // `get_weather_now` contains `get_weather`: the longer name is the one meant.
-            named.max_by_key(|function| function.name.len())
-        };
-        match self.choice {
-            ToolChoice::Never => None,
-            ToolChoice::Function(name) => self.functions.iter().find(|f| f.name == name),
-            ToolChoice::Always => named().or_else(|| self.functions.first()),
-            ToolChoice::Auto if conversation.tool_result.is_some() => None,
-            ToolChoice::Auto => named(),
-        }
+        _ => Ok(offer),
     }
 }
 
-fn functions<'a>(request: &Fields<'a>) -> Result<Vec<Function<'a>>, ApiError> {
+fn functions(request: &Fields<'_>) -> Result<Vec<Tool>, ApiError> {
     let mut functions = Vec::new();
     for tool in request.objects_up_to(MAX_TOOLS, "tools")? {
         tool.required_string("type")?;
@@ -108,22 +51,28 @@ fn functions<'a>(request: &Fields<'a>) -> Result<Vec<Function<'a>>, ApiError> {
             continue;
         }
         let function = tool.required_object("function")?;
-        let name = function.required_string("name")?;
-        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-        if name.is_empty() || name.len() > 64 || !name.chars().all(is_name) {
-            let path = function.path_of("name");
-            let message = format!(
-                "Invalid '{path}': string does not match pattern. Expected a string that matches the pattern '^[a-zA-Z0-9_-]{{1,64}}$'."
-            );
-            return Err(ApiError::invalid(&path, "invalid_value", message));
-        }
-        function.object("parameters")?;
-        functions.push(Function { name, parameters: function.get("parameters") });
+        functions.push(declared(&function)?);
     }
     Ok(functions)
 }
 
-fn tool_choice<'a>(request: &Fields<'a>) -> Result<ToolChoice<'a>, ApiError> {
+/// The name and the parameters of a declared function.
+pub(super) fn declared(function: &Fields<'_>) -> Result<Tool, ApiError> {
+    let name = function.required_string("name")?;
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if name.is_empty() || name.len() > 64 || !name.chars().all(is_name) {
+        let path = function.path_of("name");
+        let message = format!(
+            "Invalid '{path}': string does not match pattern. Expected a string that matches the pattern '^[a-zA-Z0-9_-]{{1,64}}$'."
+        );
+        return Err(ApiError::invalid(&path, "invalid_value", message));
+    }
+    function.object("parameters")?;
+    let parameters = function.get("parameters").cloned().unwrap_or_else(|| json!({}));
+    Ok(Tool { name: name.to_owned(), parameters })
+}
+
+fn tool_choice(request: &Fields<'_>) -> Result<ToolChoice, ApiError> {
     let choice = match request.get("tool_choice") {
         None => return Ok(ToolChoice::Auto),
         Some(Value::String(mode)) => return named_choice("tool_choice", mode),
@@ -137,7 +86,7 @@ fn tool_choice<'a>(request: &Fields<'a>) -> Result<ToolChoice<'a>, ApiError> {
     match choice.one_of("type", &["function", "allowed_tools", "custom"])? {
         Some("function") => {
             let function = choice.required_object("function")?;
-            Ok(ToolChoice::Function(function.required_string("name")?))
+            Ok(ToolChoice::Named(function.required_string("name")?.to_owned()))
         }
         Some("allowed_tools") => {
             let allowed = choice.required_object("allowed_tools")?;
@@ -147,7 +96,8 @@ fn tool_choice<'a>(request: &Fields<'a>) -> Result<ToolChoice<'a>, ApiError> {
     }
 }
 
-fn named_choice<'a>(param: &str, mode: &str) -> Result<ToolChoice<'a>, ApiError> {
+/// A choice without a name.
+pub(super) fn named_choice(param: &str, mode: &str) -> Result<ToolChoice, ApiError> {
     match mode {
         "auto" => Ok(ToolChoice::Auto),
         "none" => Ok(ToolChoice::Never),
@@ -170,13 +120,4 @@ fn response_format(request: &Fields<'_>) -> Result<Option<Value>, ApiError> {
         Some("json_object") => Ok(Some(any_object())),
         _ => Ok(None),
     }
-}
-
-/// For a caller that wants JSON and does not say which.
-fn any_object() -> Value {
-    json!({
-        "type": "object",
-        "properties": {"answer": {"type": "string"}},
-        "required": ["answer"],
-    })
 }
