@@ -250,8 +250,10 @@ impl ApiError {
         };
         let read: serde_json::Map<String, Value> = serde_json::from_slice(body).ok()?;
         let is_anthropic = read.get("type").is_some_and(|kind| kind == "error");
-        let has_error = read.get("error").is_some_and(Value::is_object);
-        let fits = has_error && is_anthropic == (surface == Surface::Anthropic);
+        let error = read.get("error").and_then(Value::as_object)?;
+        let is_typed =
+            ["message", "type"].iter().all(|f| error.get(*f).is_some_and(Value::is_string));
+        let fits = is_typed && is_anthropic == (surface == Surface::Anthropic);
         fits.then(|| body.clone())
     }
 

@@ -212,11 +212,13 @@ fn duration(text: &str) -> Option<Duration> {
 /// The error in a surface's own shape: the body of a failed answer, and for chat and Anthropic
 /// also the data of the frame that ends a broken stream.
 pub fn write_error(surface: Dialect, error: &ProviderError, request_id: &str) -> RawObject {
+    let code = error.code.as_deref().unwrap_or_else(|| error.kind.label());
     if surface == Dialect::Anthropic {
-        let inner = object! { "type": anthropic_type(error.kind), "message": error.message };
+        let inner = object! {
+            "type": anthropic_type(error.kind), "message": error.message, "code": code,
+        };
         return object! { "type": "error", "error": inner, "request_id": request_id };
     }
-    let code = error.code.as_deref().unwrap_or_else(|| error.kind.label());
     object! { "error": object! {
         "message": error.message,
         "type": openai_type(error.kind),

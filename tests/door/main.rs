@@ -4,6 +4,8 @@
 mod bad_input;
 mod binary;
 mod decisions;
+mod deployments;
+mod dialects;
 mod eval;
 mod failures;
 mod house;

@@ -550,7 +550,7 @@ fn errors_have_the_surfaces_own_shape() {
         written(Surface::Anthropic),
         serde_json::json!({
             "type": "error",
-            "error": {"type": "overloaded_error", "message": "no room"},
+            "error": {"type": "overloaded_error", "message": "no room", "code": "overloaded"},
             "request_id": "req-1",
         })
     );

@@ -1,0 +1,189 @@
+//! Credentials, deployments, retries, breakers and orders: who is asked, and how often.
+
+use serde_json::json;
+
+use crate::house::{House, header, json_of};
+
+/// `{provider}` is the provider's settings, `{small}` and `{large}` the models' scripts,
+/// `{tier}` the settings of the first tier.
+const LAYOUT: &str = r#"
+[server]
+listen = "127.0.0.1:0"
+[providers.p]
+base_url = "{base}"
+first_byte_timeout_ms = 1500
+{provider}
+[models.small]
+provider = "p"
+upstream_name = "small{small}"
+context_window = 8000
+price = { input_usd_per_mtok = 1.0, output_usd_per_mtok = 1.0 }
+[models.other]
+provider = "p"
+upstream_name = "other"
+context_window = 8000
+price = { input_usd_per_mtok = 0.5, output_usd_per_mtok = 0.5 }
+[models.large]
+provider = "p"
+upstream_name = "large{large}"
+context_window = 100000
+price = { input_usd_per_mtok = 5.0, output_usd_per_mtok = 9.0, cached_input_usd_per_mtok = 0.5 }
+[policies.auto]
+{policy}
+tiers = [{ name = "cheap", below = 0.4, models = ["small", "other"]{tier} }, { name = "strong", models = ["large"] }]
+"#;
+
+async fn house(provider: &str, small: &str, tier: &str, policy: &str) -> House {
+    let text = LAYOUT
+        .replace("{provider}", provider)
+        .replace("{small}", small)
+        .replace("{large}", "")
+        .replace("{tier}", tier)
+        .replace("{policy}", policy);
+    House::open(&text).await
+}
+
+async fn served_by(house: &House, fields: serde_json::Value) -> (String, String) {
+    let response = house.chat(fields).send().await.unwrap();
+    let served = header(&response, "x-weighbridge-model");
+    (served, header(&response, "x-weighbridge-attempts"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_key_gives_way_to_the_next() {
+    for status in [401, 402, 403, 429] {
+        let keys = format!("api_key_envs = [\"TEST_KEY_bad-{status}\", \"TEST_KEY_good\"]");
+        let house = house(&keys, "", "", "").await;
+        let first = served_by(&house, json!({})).await;
+        assert_eq!(first, ("small".to_owned(), "2".to_owned()), "{status}");
+        let second = served_by(&house, json!({})).await;
+        assert_eq!(second, ("small".to_owned(), "1".to_owned()), "the refused key stands back");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_that_may_pass_is_retried_before_the_next_model_is_asked() {
+    let house = house("retries = 2", "?status=503,500,200", "", "").await;
+    for stream in [false, true] {
+        let script = served_by(&house, json!({"stream": stream})).await;
+        assert_eq!(script.0, "small");
+    }
+    assert_eq!(house.upstream.requests().len(), 4, "three for the first, one for the second");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_wish_to_wait_moves_on_instead() {
+    let house = house("retries = 2", "?status=429&retry_after=60", "", "").await;
+    assert_eq!(served_by(&house, json!({})).await, ("other".to_owned(), "2".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_deployments_share_one_model() {
+    let two =
+        "deployments = [{ weight = 1 }, { base_url = \"http://127.0.0.1:9/v1\" }]\nretries = 1";
+    let house = house(two, "", "", "").await;
+    for _ in 0..10 {
+        assert_eq!(served_by(&house, json!({})).await.0, "small");
+    }
+    assert_eq!(house.upstream.requests().len(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_circuit_that_is_open_is_not_asked() {
+    let settings = "breaker_failures = 2\nbreaker_open_ms = 60000";
+    let house = house(settings, "?status=500", "", "").await;
+    for _ in 0..2 {
+        assert_eq!(served_by(&house, json!({})).await, ("other".to_owned(), "2".to_owned()));
+    }
+    assert_eq!(served_by(&house, json!({})).await, ("other".to_owned(), "1".to_owned()));
+    let named = house.chat(json!({"model": "small"})).send().await.unwrap();
+    assert_eq!(named.status(), 503);
+    assert!(header(&named, "retry-after").parse::<u64>().unwrap() > 50);
+    assert_eq!(json_of(named).await["error"]["code"], "provider_circuit_open");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prompt_too_long_for_one_model_goes_to_one_with_a_larger_window() {
+    let house = house("", "?reject=context", "", "").await;
+    assert_eq!(served_by(&house, json!({})).await, ("large".to_owned(), "2".to_owned()));
+    let strict = self::house("", "?reject=context", "", "fallback_on = []").await;
+    let refused = strict.chat(json!({})).send().await.unwrap();
+    assert_eq!(refused.status(), 400);
+    assert_eq!(json_of(refused).await["error"]["code"], "context_length_exceeded");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_by_a_content_filter_falls_back_only_when_the_policy_says_so() {
+    let house = house("", "?reject=policy", "", "").await;
+    assert_eq!(house.chat(json!({})).send().await.unwrap().status(), 400);
+    let lenient = self::house("", "?reject=policy", "", "fallback_on = [\"content_policy\"]").await;
+    assert_eq!(served_by(&lenient, json!({})).await.0, "other");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tiers_order_and_a_callers_modifier_decide_who_is_asked_first() {
+    let listed = house("", "", "", "").await;
+    assert_eq!(served_by(&listed, json!({})).await.0, "small");
+    assert_eq!(served_by(&listed, json!({"model": "auto:floor"})).await.0, "other");
+    let cheapest = house("", "", ", order = \"cheapest\"", "").await;
+    assert_eq!(served_by(&cheapest, json!({})).await.0, "other");
+    // Once both are measured, the one that thinks for 300 ms is the slower.
+    let fastest = house("", "?head_ms=300", ", order = \"fastest\"", "").await;
+    for _ in 0..2 {
+        served_by(&fastest, json!({})).await;
+    }
+    assert_eq!(served_by(&fastest, json!({})).await.0, "other");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_callers_own_deadline_is_kept() {
+    let house = house("", "?head_ms=5000", "", "").await;
+    let named = json!({"model": "small"});
+    for name in ["first-byte", "total"] {
+        let name = format!("x-weighbridge-{name}-timeout-ms");
+        let response = house.chat(named.clone()).header(&name, "150").send().await.unwrap();
+        assert_eq!(response.status(), 504, "{name}");
+    }
+    let wrong = house.chat(named).header("x-weighbridge-total-timeout-ms", "soon").send();
+    let wrong = wrong.await.unwrap();
+    assert_eq!(wrong.status(), 400);
+    assert_eq!(json_of(wrong).await["error"]["param"], "x-weighbridge-total-timeout-ms");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversation_keeps_its_model_until_the_score_or_the_price_says_otherwise() {
+    let house = house("", "", "", "").await;
+    let long = "Some context that was read before. ".repeat(150);
+    let turn = |question: &str, last: Option<serde_json::Value>| {
+        let mut messages = vec![
+            json!({"role": "system", "content": long}),
+            json!({"role": "user", "content": question}),
+        ];
+        if let Some(last) = last {
+            messages.push(json!({"role": "assistant", "content": "Yes."}));
+            messages.push(last);
+        }
+        json!({"messages": messages, "max_tokens": 20})
+    };
+    let hard =
+        "Prove that every continuous function on a compact metric space is uniformly continuous.";
+    let ask = async |fields| {
+        let response = house.chat(fields).send().await.unwrap();
+        (header(&response, "x-weighbridge-model"), header(&response, "x-weighbridge-reason"))
+    };
+    // A trivial first turn pins nothing: the next goes up.
+    assert_eq!(ask(turn("Hello", None)).await.0, "small");
+    let up = ask(turn("Hello", Some(json!({"role": "user", "content": hard})))).await;
+    assert_eq!(up, ("large".to_owned(), "score_at_or_above_threshold".to_owned()));
+    // Back to small talk: the large model has the context in its cache.
+    let thanks = json!({"role": "user", "content": "Thanks"});
+    let kept = ask(turn("Hello", Some(thanks))).await;
+    assert_eq!(kept, ("large".to_owned(), "session_kept_cheaper".to_owned()));
+    // A tool's answer is no new instruction.
+    let tool = json!({"role": "tool", "tool_call_id": "c", "content": "12"});
+    let step = ask(turn("Hello", Some(tool))).await;
+    assert_eq!(step, ("large".to_owned(), "session_tool_loop".to_owned()));
+    // Another conversation is another matter.
+    let other = json!({"role": "user", "content": "Thanks"});
+    assert_eq!(ask(turn("Hi there", Some(other))).await.0, "small");
+}
