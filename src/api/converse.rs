@@ -20,7 +20,7 @@ use super::{
 use crate::{
     classify::model::Stage,
     gateway::{Gateway, Reply, ReplyBody, Routed, milliseconds},
-    protocol::{incoming::Incoming, json::RawObject, neutral::Surface},
+    protocol::{fields::RequestError, incoming::Incoming, json::RawObject, neutral::Surface},
 };
 
 /// `POST /v1/chat/completions`
@@ -46,6 +46,59 @@ pub async fn messages(
     converse(&gateway, Surface::Anthropic, &headers, body).await
 }
 
+/// `POST /v1/completions`
+pub async fn completions(
+    State(gateway): State<Arc<Gateway>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    converse(&gateway, Surface::OpenAiCompletions, &headers, body).await
+}
+
+/// `POST /v1/embeddings`
+pub async fn embeddings(
+    State(gateway): State<Arc<Gateway>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let id = request_id(&headers);
+    let parse = |bytes: &[u8]| Incoming::embeddings(bytes);
+    let reply = answer(&gateway, parse, &headers, body, &id).await;
+    let debug = wants_debug(&headers);
+    respond(&gateway, Surface::OpenAiChat, &id, reply.map(|reply| into_response(reply, debug)))
+}
+
+/// `POST /v1/messages/count_tokens`
+pub async fn count_tokens(
+    State(gateway): State<Arc<Gateway>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let id = request_id(&headers);
+    let counted = count(&gateway, &headers, body, &id).await;
+    respond(&gateway, Surface::Anthropic, &id, counted)
+}
+
+async fn count(
+    gateway: &Gateway,
+    headers: &HeaderMap,
+    body: Body,
+    id: &str,
+) -> Result<Response, ApiError> {
+    let bytes = read_body(gateway, headers, body).await?;
+    let info = request_info(headers, id)?;
+    let request = Incoming::parse(Surface::Anthropic, &bytes)?;
+    let (routed, body, estimated) = gateway.count_tokens(&request, &info, dial(headers)?).await?;
+    let mut response = Response::new(Body::from(body));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    add_decision(headers, &routed, usize::from(!estimated));
+    if estimated {
+        set(headers, "x-weighbridge-warnings", "estimated:input_tokens");
+    }
+    Ok(response)
+}
+
 /// Forwards a conversation to the model that its policy picks.
 async fn converse(
     gateway: &Gateway,
@@ -55,13 +108,14 @@ async fn converse(
 ) -> Response {
     let debug = wants_debug(headers);
     let id = request_id(headers);
-    let reply = answer(gateway, surface, headers, body, &id).await;
+    let parse = |bytes: &[u8]| Incoming::parse(surface, bytes);
+    let reply = answer(gateway, parse, headers, body, &id).await;
     respond(gateway, surface, &id, reply.map(|reply| into_response(reply, debug)))
 }
 
 async fn answer(
     gateway: &Gateway,
-    surface: Surface,
+    parse: impl Fn(&[u8]) -> Result<Incoming, RequestError>,
     headers: &HeaderMap,
     body: Body,
     id: &str,
@@ -69,7 +123,7 @@ async fn answer(
     let bytes = read_body(gateway, headers, body).await?;
     // Time spent waiting for the caller's bytes is not ours: the clock starts here.
     let info = request_info(headers, id)?;
-    let request = Incoming::parse(surface, &bytes)?;
+    let request = parse(&bytes)?;
     let dial = dial(headers)?;
     Ok(gateway.converse(&request, info, dial).await?)
 }

@@ -216,7 +216,9 @@ impl ApiError {
                 };
                 (status, self.anthropic_body(status, request_id))
             }
-            Surface::OpenAiChat | Surface::OpenAiResponses => (status, self.openai_body(status)),
+            Surface::OpenAiChat | Surface::OpenAiCompletions | Surface::OpenAiResponses => {
+                (status, self.openai_body(status))
+            }
         };
         let body = self.providers_own_body(surface).unwrap_or_else(|| body.into());
         let mut response = Response::new(Body::from(body));

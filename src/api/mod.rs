@@ -40,8 +40,11 @@ const MAX_DISCARDED_BYTES: usize = 64 * 1024 * 1024;
 pub fn router(gateway: Arc<Gateway>) -> Router {
     let surface = Router::new()
         .route("/chat/completions", post(converse::chat))
+        .route("/completions", post(converse::completions))
+        .route("/embeddings", post(converse::embeddings))
         .route("/responses", post(converse::responses))
         .route("/messages", post(converse::messages))
+        .route("/messages/count_tokens", post(converse::count_tokens))
         .route("/decision", post(converse::decision))
         .route("/feedback", post(feedback::feedback))
         .route("/models", get(operations::models))

@@ -15,7 +15,8 @@ use crate::{
         chunk::{ChunkFacts, DONE},
         failure::read_error,
         json::{RawObject, raw},
-        neutral::{Dialect, Event, Stop, Surface, Usage},
+        neutral::{Dialect, Event, Surface, Usage},
+        openai_chat::finish_reason,
         sse::{Frame, FrameReader, data_frame},
         translate::{Show, StreamDecoder, StreamEncoder},
     },
@@ -54,7 +55,7 @@ pub struct Flow {
 
 #[derive(Debug)]
 enum Way {
-    /// Chat to chat: the frequent case, read as lightly as can be.
+    /// Chat to chat, or completions to completions: the frequent case, read as lightly as can be.
     Chat { reader: FrameReader, include_usage: bool, price: Option<Price> },
     /// The same language on both sides.
     Native { reader: FrameReader, decoder: Box<StreamDecoder>, started: bool },
@@ -69,6 +70,8 @@ pub struct FlowSettings<'a> {
     pub surface: Surface,
     /// The provider's.
     pub dialect: Dialect,
+    /// Whether the provider's bytes are the surface's own.
+    pub native: bool,
     /// The model, as the provider knows it.
     pub model: &'a str,
     /// The tool that stands in for a JSON schema.
@@ -82,13 +85,13 @@ pub struct FlowSettings<'a> {
 impl Flow {
     /// A flow for one answer.
     pub fn new(settings: FlowSettings<'_>) -> Self {
-        let FlowSettings { surface, dialect, model, schema_tool, show, price } = settings;
+        let FlowSettings { surface, dialect, native, model, schema_tool, show, price } = settings;
         let reader = FrameReader::new(MAX_EVENT_BYTES);
         let decoder = || Box::new(StreamDecoder::new(dialect, model, schema_tool, MAX_EVENT_BYTES));
-        let way = if Dialect::from(surface) != dialect {
+        let way = if !native {
             let encoder = Box::new(StreamEncoder::new(surface, show));
             Way::Translated { decoder: decoder(), encoder }
-        } else if surface == Surface::OpenAiChat {
+        } else if matches!(surface, Surface::OpenAiChat | Surface::OpenAiCompletions) {
             Way::Chat { reader, include_usage: show.include_usage, price }
         } else {
             Way::Native { reader, decoder: decoder(), started: false }
@@ -299,16 +302,6 @@ fn tokens(usage: Usage) -> TokenCount {
     usage.into()
 }
 
-/// OpenAI's word for the end of an answer, which logs and records use on every surface.
-pub fn finish_reason(stop: Stop) -> &'static str {
-    match stop {
-        Stop::EndTurn | Stop::StopSequence | Stop::PauseTurn => "stop",
-        Stop::MaxTokens | Stop::ContextWindow => "length",
-        Stop::ToolUse => "tool_calls",
-        Stop::ContentFilter => "content_filter",
-    }
-}
-
 /// The answer breaks its protocol.
 pub fn malformed(what: impl ToString) -> UpstreamError {
     UpstreamError::Malformed(what.to_string())
@@ -322,6 +315,7 @@ mod tests {
         Flow::new(FlowSettings {
             surface,
             dialect,
+            native: surface.speaks(dialect),
             model: "m",
             schema_tool: None,
             show: Show { include_usage: true, ..Show::default() },

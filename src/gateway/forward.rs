@@ -14,7 +14,7 @@ use reqwest::header::{HeaderMap, HeaderValue};
 
 use super::{
     Gateway, GatewayError, Relay, Reply, ReplyBody, RequestInfo, Routed,
-    flow::{Flow, FlowSettings, Seen, finish_reason, malformed},
+    flow::{Flow, FlowSettings, Seen, malformed},
     relay::StreamStart,
     settle::{FINISHED, Settlement},
 };
@@ -22,12 +22,15 @@ use crate::{
     policy::{Ability, ModelCard},
     protocol::{
         chunk::AnswerFacts,
+        embeddings::{EmbeddingRequest, read_cohere, read_gemini, read_openai_usage},
         failure::read_error,
         incoming::Incoming,
         neutral::{Dialect, ErrorKind, Surface, Target, Warnings},
+        openai_chat::finish_reason,
         translate::{Show, read_answer, write_answer, write_request},
     },
-    upstream::{Attempt, Call, Limits, Operation, Slot, UpstreamError},
+    units::TokenCount,
+    upstream::{Api, Attempt, Call, Limits, Operation, Slot, UpstreamError},
 };
 
 /// Frames held back before the first content; after this many the stream goes out as it is.
@@ -46,11 +49,24 @@ enum Answer {
 
 /// A request as one candidate is asked.
 struct Prepared {
+    operation: Operation,
     dialect: Dialect,
+    form: Form,
     body: Bytes,
     schema_tool: Option<String>,
     warnings: Warnings,
     show: Show,
+}
+
+/// How an answer is read.
+#[derive(Clone, Copy, PartialEq)]
+enum Form {
+    /// As the caller speaks: bytes pass.
+    Native,
+    /// In another language.
+    Translated,
+    /// Vectors, in the form of this kind of provider.
+    Vectors(Api),
 }
 
 /// The tries at one candidate that came to nothing.
@@ -227,10 +243,27 @@ impl Gateway {
             created: info.unix_time,
             include_usage: request.include_usage,
         };
-        if dialect == Dialect::from(request.surface) {
-            let body = request.native_body(name, provider.quirks.stream_usage).into();
-            let warnings = Warnings::default();
-            return Ok(Prepared { dialect, body, schema_tool: None, warnings, show });
+        let stream = request.stream;
+        let prepared = |operation, form, body: Vec<u8>| Prepared {
+            operation,
+            dialect,
+            form,
+            body: body.into(),
+            schema_tool: None,
+            warnings: Warnings::default(),
+            show: show.clone(),
+        };
+        if let Some(wanted) = &request.embeddings {
+            let body = vectors_body(request, wanted, provider.api, name)?;
+            return Ok(prepared(Operation::Embed, Form::Vectors(provider.api), body));
+        }
+        let native = || request.native_body(name, provider.quirks.stream_usage);
+        if provider.completes() && request.surface == Surface::OpenAiCompletions {
+            return Ok(prepared(Operation::Complete, Form::Native, native()));
+        }
+        let operation = Operation::Converse { dialect, stream };
+        if request.surface.speaks(dialect) {
+            return Ok(prepared(operation, Form::Native, native()));
         }
         if let Some(field) = request.stored.first() {
             let message = format!(
@@ -251,11 +284,9 @@ impl Gateway {
         };
         let written = write_request(conversation, &target);
         Ok(Prepared {
-            dialect,
-            body: written.body.into(),
             schema_tool: written.schema_tool,
             warnings: written.warnings,
-            show,
+            ..prepared(operation, Form::Translated, written.body)
         })
     }
 
@@ -271,7 +302,7 @@ impl Gateway {
     ) -> Result<(ShownHeaders, Started), UpstreamError> {
         let dialect = prepared.dialect;
         let call = Call {
-            operation: Operation::Converse { dialect, stream: request.stream },
+            operation: prepared.operation,
             model: &card.upstream_name,
             body: prepared.body.clone(),
             headers: info.forwarded_headers(),
@@ -287,6 +318,7 @@ impl Gateway {
             let flow = Flow::new(FlowSettings {
                 surface: request.surface,
                 dialect,
+                native: prepared.form == Form::Native,
                 model: &card.upstream_name,
                 schema_tool: prepared.schema_tool.clone(),
                 show: prepared.show.clone(),
@@ -309,7 +341,7 @@ impl Gateway {
         if !is_json {
             return Err(malformed("it is not JSON"));
         }
-        let (body, seen) = whole(body, request.surface, prepared)?;
+        let (body, seen) = whole(body, request, prepared)?;
         if request.stream {
             return Err(malformed("it is not an event stream"));
         }
@@ -317,6 +349,45 @@ impl Gateway {
         Ok((headers, Started::Whole(body, seen)))
     }
 }
+
+impl Gateway {
+    /// How many tokens the provider counts in an Anthropic request; `None` when the model's
+    /// provider cannot say.
+    pub(super) async fn counted_tokens(
+        &self,
+        request: &Incoming,
+        info: &RequestInfo,
+        card: &ModelCard,
+    ) -> Option<Bytes> {
+        let provider = self.upstreams.provider(&card.provider)?;
+        provider.path(Operation::CountTokens, &card.upstream_name)?;
+        let mut tries = self.upstreams.begin(&card.provider, &card.upstream_name).ok()?;
+        let (mut slot, _) = tries.next(None, Instant::now()).ok()??;
+        let limits = info.limits(provider, Duration::ZERO)?;
+        let call = Call {
+            operation: Operation::CountTokens,
+            model: &card.upstream_name,
+            body: request.native_body(&card.upstream_name, false).into(),
+            headers: info.forwarded_headers(),
+            limits,
+        };
+        let answer = async { self.upstreams.send(&slot, call).await?.body(MAX_COUNT_BYTES).await };
+        match answer.await {
+            Ok(body) => {
+                slot.succeeded();
+                Some(body)
+            }
+            Err(error) => {
+                slot.failed(&error);
+                tracing::warn!(outcome = error.label(), "tokens could not be counted");
+                None
+            }
+        }
+    }
+}
+
+/// Largest answer to a question for a number.
+const MAX_COUNT_BYTES: usize = 64 * 1024;
 
 /// An attempt that succeeded, before its slot is handed over.
 enum Started {
@@ -357,19 +428,46 @@ fn answer_id(surface: Surface) -> String {
     let id = uuid::Uuid::now_v7().simple();
     match surface {
         Surface::OpenAiChat => format!("chatcmpl-{id}"),
+        Surface::OpenAiCompletions => format!("cmpl-{id}"),
         Surface::OpenAiResponses => format!("resp_{id}"),
         Surface::Anthropic => format!("msg_{id}"),
     }
 }
 
+/// A request for vectors in a provider's language.
+fn vectors_body(
+    request: &Incoming,
+    wanted: &EmbeddingRequest,
+    api: Api,
+    model: &str,
+) -> Result<Vec<u8>, UpstreamError> {
+    let body = match api {
+        Api::OpenAi | Api::Azure => Some(request.native_body(model, false)),
+        Api::Gemini => wanted.for_gemini(model),
+        Api::Cohere => wanted.for_cohere(model),
+        Api::Anthropic | Api::Bedrock => {
+            let message = format!("a provider of the kind `{}` makes no embeddings", api.name());
+            return Err(UpstreamError::Unsupported(message));
+        }
+    };
+    body.ok_or_else(|| {
+        let message = "`input` holds token numbers, which only a provider of OpenAI's kind takes";
+        UpstreamError::Unsupported(message.to_owned())
+    })
+}
+
 /// A whole answer in the caller's language, and what it says.
 fn whole(
     body: Bytes,
-    surface: Surface,
+    request: &Incoming,
     prepared: &Prepared,
 ) -> Result<(Bytes, Seen), UpstreamError> {
-    let dialect = prepared.dialect;
-    if dialect == Dialect::OpenAiChat && surface == Surface::OpenAiChat {
+    let (dialect, surface) = (prepared.dialect, request.surface);
+    if let (Form::Vectors(api), Some(wanted)) = (prepared.form, &request.embeddings) {
+        return vectors(body, wanted, api, &prepared.show.model);
+    }
+    let is_native = prepared.form == Form::Native;
+    if is_native && matches!(surface, Surface::OpenAiChat | Surface::OpenAiCompletions) {
         let facts = AnswerFacts::read(&body).ok_or_else(|| malformed("it is not JSON"))?;
         if facts.error.is_some() {
             return Err(UpstreamError::of_event(read_error(200, &body)));
@@ -393,10 +491,37 @@ fn whole(
         content_bytes: answer.content_bytes(),
         finished: true,
     };
-    if dialect == Dialect::from(surface) {
+    if is_native {
         return Ok((body, seen));
     }
     Ok((write_answer(surface, &answer, &prepared.show).into(), seen))
+}
+
+/// The same for vectors.
+fn vectors(
+    body: Bytes,
+    wanted: &EmbeddingRequest,
+    api: Api,
+    model: &str,
+) -> Result<(Bytes, Seen), UpstreamError> {
+    let answered = |usage| Seen {
+        usage: Some(usage).filter(|usage: &TokenCount| usage.prompt_tokens > 0),
+        has_content: true,
+        finished: true,
+        ..Seen::default()
+    };
+    let read = match api {
+        Api::Gemini => read_gemini(&body),
+        Api::Cohere => read_cohere(&body),
+        Api::OpenAi | Api::Azure | Api::Anthropic | Api::Bedrock => {
+            let usage = read_openai_usage(&body)
+                .ok_or_else(|| UpstreamError::of_event(read_error(200, &body)))?;
+            return Ok((body, answered(usage)));
+        }
+    };
+    let read = read.ok_or_else(|| UpstreamError::of_event(read_error(200, &body)))?;
+    let usage = TokenCount { prompt_tokens: read.input_tokens, ..TokenCount::default() };
+    Ok((wanted.write_answer(model, &read).into(), answered(usage)))
 }
 
 /// Reads a stream until it says something, ends, or as much is held as may be.

@@ -284,6 +284,25 @@ impl Gateway {
         self.forward(request, &info, routed, settlement).await
     }
 
+    /// Tokens of an Anthropic request, in the answer's own shape: the provider's count, or an
+    /// estimate, and whether it is one.
+    pub async fn count_tokens(
+        &self,
+        request: &Incoming,
+        info: &RequestInfo,
+        dial: Dial,
+    ) -> Result<(Routed, bytes::Bytes, bool), GatewayError> {
+        let routed = self.route(request, info, dial).await?;
+        let Some(card) = routed.model().cloned() else {
+            return Err(GatewayError::NoEligibleModel(Box::new(routed)));
+        };
+        if let Some(body) = self.counted_tokens(request, info, &card).await {
+            return Ok((routed, body, false));
+        }
+        let body = format!("{{\"input_tokens\":{}}}", routed.needs.prompt_tokens);
+        Ok((routed, body.into(), true))
+    }
+
     /// Scores and decides, and forwards nothing.
     pub async fn route(
         &self,

@@ -58,6 +58,9 @@ struct Choice<'a> {
     delta: Option<Delta<'a>>,
     #[serde(borrow, default)]
     message: Option<&'a RawValue>,
+    /// Of a text completion.
+    #[serde(borrow, default)]
+    text: Option<&'a RawValue>,
     #[serde(default)]
     finish_reason: Option<String>,
 }
@@ -146,7 +149,9 @@ impl ChunkFacts {
         let chunk: Chunk<'_> = serde_json::from_slice(data).ok()?;
         let choices = chunk.choices.unwrap_or_default();
         let deltas = choices.iter().filter_map(|choice| choice.delta.as_ref());
-        let content_bytes = deltas.map(Delta::content_bytes).sum();
+        let texts = choices.iter().filter_map(|choice| choice.text);
+        let texts = texts.filter(|text| text.get() != "\"\"").map(|text| text.get().len());
+        let content_bytes = deltas.map(Delta::content_bytes).sum::<usize>() + texts.sum::<usize>();
         Some(Self {
             has_content: content_bytes > 0,
             content_bytes,
@@ -163,7 +168,7 @@ impl AnswerFacts {
     pub fn read(body: &[u8]) -> Option<Self> {
         let answer: Chunk<'_> = serde_json::from_slice(body).ok()?;
         let choices = answer.choices.unwrap_or_default();
-        let messages = choices.iter().filter_map(|choice| choice.message);
+        let messages = choices.iter().filter_map(|choice| choice.message.or(choice.text));
         Some(Self {
             content_bytes: messages.map(|message| message.get().len()).sum(),
             finish_reason: choices.into_iter().find_map(|choice| choice.finish_reason),

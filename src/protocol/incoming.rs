@@ -7,10 +7,13 @@
 
 use std::sync::OnceLock;
 
+use serde_json::json;
+
 use super::{
     chat::{ChatRequest, Content, Message, Overrides, Part},
+    embeddings::EmbeddingRequest,
     fields::RequestError,
-    json::RawObject,
+    json::{RawObject, raw},
     neutral::{Conversation, Format, PartBody, Role, Surface, Turn},
     translate::read_request,
 };
@@ -40,6 +43,8 @@ pub struct Incoming {
     pub stored: Vec<String>,
     /// The end user, as the caller names them.
     pub user: Option<String>,
+    /// What is asked for, when it is vectors and not an answer.
+    pub embeddings: Option<EmbeddingRequest>,
     body: Body,
     conversation: OnceLock<Result<Conversation, RequestError>>,
 }
@@ -61,6 +66,8 @@ pub struct ContentFacts {
     pub audio: bool,
     /// Reasoning is asked for.
     pub reasoning: bool,
+    /// Vectors are asked for.
+    pub embeddings: bool,
     /// Bytes of text, tools and schemas included.
     pub text_bytes: usize,
 }
@@ -76,8 +83,36 @@ impl Incoming {
     pub fn parse(surface: Surface, bytes: &[u8]) -> Result<Self, RequestError> {
         match surface {
             Surface::OpenAiChat => Ok(Self::of_chat(ChatRequest::parse(bytes)?)),
-            Surface::OpenAiResponses | Surface::Anthropic => Self::of_other(surface, bytes),
+            Surface::OpenAiCompletions | Surface::OpenAiResponses | Surface::Anthropic => {
+                Self::of_other(surface, bytes)
+            }
         }
+    }
+
+    /// Reads and checks a body that asks for embeddings.
+    pub fn embeddings(bytes: &[u8]) -> Result<Self, RequestError> {
+        let request = EmbeddingRequest::read(bytes)?;
+        let body = raw_body(bytes)?;
+        let texts = request.texts.clone().unwrap_or_default();
+        let text_bytes = texts.iter().map(String::len).sum();
+        // The first text says what kind of text it is; the others are more of it.
+        let first = texts.into_iter().next().unwrap_or_default();
+        Ok(Self {
+            surface: Surface::OpenAiChat,
+            model: request.model.clone(),
+            messages: vec![Message { role: "user".to_owned(), content: Content::Text(first) }],
+            stream: false,
+            include_usage: false,
+            max_output_tokens: None,
+            content: ContentFacts { text_bytes, embeddings: true, ..ContentFacts::default() },
+            ends_with_tool_result: false,
+            overrides: overrides(&body)?,
+            stored: Vec::new(),
+            user: None,
+            embeddings: Some(request),
+            body: Body::Other(body),
+            conversation: OnceLock::new(),
+        })
     }
 
     fn of_chat(mut chat: ChatRequest) -> Self {
@@ -89,6 +124,7 @@ impl Incoming {
             documents: chat.has_part(&Part::File),
             audio: chat.has_part(&Part::Audio),
             reasoning: chat.reasoning,
+            embeddings: false,
             text_bytes: chat.text_bytes() + chat.tools_bytes(),
         };
         let last_role = chat.messages.last().map(|message| message.role.as_str());
@@ -104,6 +140,7 @@ impl Incoming {
             overrides: std::mem::take(&mut chat.overrides),
             stored: Vec::new(),
             user: chat.user.take(),
+            embeddings: None,
             body: Body::Chat(Box::new(chat)),
             conversation: OnceLock::new(),
         }
@@ -111,10 +148,7 @@ impl Incoming {
 
     fn of_other(surface: Surface, bytes: &[u8]) -> Result<Self, RequestError> {
         let read = read_request(surface, bytes)?;
-        let body = RawObject::parse(bytes).map_err(|error| RequestError {
-            param: None,
-            message: format!("the body is not a JSON object that can be read: {error}"),
-        })?;
+        let body = raw_body(bytes)?;
         if read.model.trim().is_empty() {
             return Err(RequestError::at("model", "must not be empty"));
         }
@@ -142,6 +176,7 @@ impl Incoming {
             overrides,
             stored: read.stored.clone(),
             user: read.user.clone(),
+            embeddings: None,
             body: Body::Other(body),
             conversation: OnceLock::from(Ok(read)),
         })
@@ -156,6 +191,10 @@ impl Incoming {
                 let mut body = body.clone();
                 body.set_str("model", upstream_model);
                 body.remove("weighbridge");
+                let completes = self.surface == Surface::OpenAiCompletions;
+                if completes && self.stream && ask_stream_usage && !self.include_usage {
+                    body.set("stream_options", raw(&json!({"include_usage": true})));
+                }
                 body.to_bytes()
             }
         }
@@ -177,6 +216,13 @@ impl Incoming {
             Body::Other(body) => body.get(name),
         }
     }
+}
+
+fn raw_body(bytes: &[u8]) -> Result<RawObject, RequestError> {
+    RawObject::parse(bytes).map_err(|error| RequestError {
+        param: None,
+        message: format!("the body is not a JSON object that can be read: {error}"),
+    })
 }
 
 fn overrides(body: &RawObject) -> Result<Overrides, RequestError> {

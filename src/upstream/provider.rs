@@ -106,7 +106,7 @@ impl Default for Quirks {
         Self {
             stream_usage: true,
             responses: false,
-            completions: true,
+            completions: false,
             old_max_tokens: false,
             reasoning_content: false,
             api_version: DEFAULT_API_VERSION.to_owned(),
@@ -206,6 +206,11 @@ impl Provider {
             breaker: BreakerSettings::default(),
             quirks: Quirks::default(),
         }
+    }
+
+    /// Whether it serves the older text completions.
+    pub fn completes(&self) -> bool {
+        self.quirks.completions && matches!(self.api, Api::OpenAi | Api::Azure)
     }
 
     /// The language in which a conversation from this surface is put to it.

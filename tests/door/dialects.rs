@@ -389,3 +389,82 @@ async fn a_policy_is_named_and_scored_on_every_surface() {
     let error = Surface::Messages.error(&json_of(broken).await);
     assert!(error.contains("messages"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_completion_is_answered_by_every_kind_of_provider() {
+    let house = house("").await;
+    for model in MODELS {
+        for stream in [false, true] {
+            let body = json!({"model": model, "prompt": "What is rain?", "stream": stream});
+            let response = house.post("/v1/completions", body.to_string()).send().await.unwrap();
+            assert_eq!(response.status(), 200, "{model}");
+            let text = response.text().await.unwrap();
+            assert!(text.contains("\"text_completion\""), "{model}: {text}");
+            if stream {
+                assert!(text.ends_with("data: [DONE]\n\n"), "{model}: {text}");
+                let said: String = text
+                    .split("\n\n")
+                    .filter_map(|frame| frame.strip_prefix("data: {"))
+                    .map(|rest| serde_json::from_str::<Value>(&format!("{{{rest}")).unwrap())
+                    .map(|chunk| chunk["choices"][0]["text"].as_str().unwrap_or("").to_owned())
+                    .collect();
+                assert_eq!(said, ANSWER, "{model}");
+            } else {
+                let answer: Value = serde_json::from_str(&text).unwrap();
+                assert_eq!(answer["choices"][0]["text"], ANSWER, "{model}");
+            }
+        }
+    }
+    let wrong = house.post("/v1/completions", r#"{"model":"auto","prompt":[1,2]}"#).send();
+    let wrong = wrong.await.unwrap();
+    assert_eq!(wrong.status(), 400);
+    assert_eq!(json_of(wrong).await["error"]["param"], "prompt");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn vectors_come_from_every_provider_that_makes_them() {
+    let house = house("").await;
+    for (model, makes) in [
+        ("m-openai", true),
+        ("m-google", true),
+        ("m-microsoft", true),
+        ("m-coherent", true),
+        ("m-claude", false),
+        ("m-amazon", false),
+    ] {
+        for format in ["float", "base64"] {
+            let body = json!({"model": model, "input": ["red", "blue"], "encoding_format": format});
+            let response = house.post("/v1/embeddings", body.to_string()).send().await.unwrap();
+            let status = response.status();
+            let answer = json_of(response).await;
+            if !makes {
+                assert_eq!(status, 400, "{model}: {answer}");
+                let message = answer["error"]["message"].as_str().unwrap();
+                assert!(message.contains("makes no embeddings"), "{message}");
+                continue;
+            }
+            assert_eq!(status, 200, "{model}: {answer}");
+            assert_eq!(answer["data"][1]["index"], 1, "{model}");
+            let vector = &answer["data"][0]["embedding"];
+            assert_eq!(vector.is_string(), format == "base64", "{model}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_are_counted_by_the_provider_or_estimated_and_said_so() {
+    let house = house("?tokens_in=42").await;
+    let ask = async |model: &str| {
+        let body =
+            json!({"model": model, "messages": [{"role": "user", "content": "What is rain?"}]});
+        let response = house.post("/v1/messages/count_tokens", body.to_string()).send().await;
+        let response = response.unwrap();
+        assert_eq!(response.status(), 200, "{model}");
+        let warnings = header(&response, "x-weighbridge-warnings");
+        (json_of(response).await["input_tokens"].as_u64().unwrap(), warnings)
+    };
+    assert_eq!(ask("m-claude").await, (42, String::new()));
+    let (estimate, said) = ask("m-google").await;
+    assert!((2..20).contains(&estimate), "{estimate}");
+    assert_eq!(said, "estimated:input_tokens");
+}

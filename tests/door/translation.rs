@@ -300,7 +300,7 @@ fn next_request(surface: Surface, answer: &[u8]) -> Vec<u8> {
     use serde_json::{Value, json};
     let answer: Value = serde_json::from_slice(answer).unwrap();
     match surface {
-        Surface::OpenAiChat => json!({"model": "auto", "messages": [
+        Surface::OpenAiChat | Surface::OpenAiCompletions => json!({"model": "auto", "messages": [
             {"role": "user", "content": "x"},
             answer["choices"][0]["message"],
             {"role": "user", "content": "y"},

@@ -78,16 +78,26 @@ impl Dialect {
 pub enum Surface {
     /// OpenAI chat completions.
     OpenAiChat,
+    /// OpenAI's older text completions, which no provider is translated to.
+    OpenAiCompletions,
     /// OpenAI responses.
     OpenAiResponses,
     /// Anthropic messages.
     Anthropic,
 }
 
+impl Surface {
+    /// Whether bodies of this surface and of this dialect are the same.
+    pub fn speaks(self, dialect: Dialect) -> bool {
+        self != Self::OpenAiCompletions && Dialect::from(self) == dialect
+    }
+}
+
+/// The language whose errors, signatures and names the surface shares.
 impl From<Surface> for Dialect {
     fn from(surface: Surface) -> Self {
         match surface {
-            Surface::OpenAiChat => Self::OpenAiChat,
+            Surface::OpenAiChat | Surface::OpenAiCompletions => Self::OpenAiChat,
             Surface::OpenAiResponses => Self::OpenAiResponses,
             Surface::Anthropic => Self::Anthropic,
         }

@@ -33,7 +33,7 @@ fn stop_from(reason: &str) -> Stop {
 }
 
 /// Stop → `finish_reason`.
-fn finish_reason(stop: Stop) -> &'static str {
+pub fn finish_reason(stop: Stop) -> &'static str {
     match stop {
         Stop::EndTurn | Stop::StopSequence | Stop::PauseTurn => "stop",
         Stop::MaxTokens | Stop::ContextWindow => "length",
@@ -43,7 +43,7 @@ fn finish_reason(stop: Stop) -> &'static str {
 }
 
 /// The usage object; `cache_write_tokens` is ours, beside OpenAI's own details.
-fn usage_object(usage: &Usage) -> RawObject {
+pub(super) fn usage_object(usage: &Usage) -> RawObject {
     let mut prompt = object! { "cached_tokens": usage.cache_read_tokens };
     if usage.cache_write_tokens > 0 {
         prompt.put("cache_write_tokens", &usage.cache_write_tokens);

@@ -15,7 +15,7 @@ use super::{
     fields::RequestError,
     gemini,
     neutral::{Answer, Conversation, Dialect, ProviderError, Surface, Target, Written},
-    openai_chat, openai_responses,
+    openai_chat, openai_completions, openai_responses,
 };
 
 /// How an answer is shown to the caller.
@@ -42,6 +42,7 @@ impl Show {
 pub fn read_request(surface: Surface, body: &[u8]) -> Result<Conversation, RequestError> {
     match surface {
         Surface::OpenAiChat => openai_chat::read_request(body),
+        Surface::OpenAiCompletions => openai_completions::read_request(body),
         Surface::OpenAiResponses => openai_responses::read_request(body),
         Surface::Anthropic => anthropic::read_request(body),
     }
@@ -88,6 +89,7 @@ pub fn read_answer(
 pub fn write_answer(surface: Surface, answer: &Answer, show: &Show) -> Vec<u8> {
     match surface {
         Surface::OpenAiChat => openai_chat::write_answer(answer, show),
+        Surface::OpenAiCompletions => openai_completions::write_answer(answer, show),
         Surface::OpenAiResponses => openai_responses::write_answer(answer, show),
         Surface::Anthropic => anthropic::write_answer(answer, show),
     }

@@ -8,7 +8,7 @@ use crate::protocol::{
     event_stream::MessageReader,
     gemini,
     neutral::{Dialect, ErrorKind, Event, PartKind, ProviderError, Stop, Surface, parts::Parts},
-    openai_chat, openai_responses,
+    openai_chat, openai_completions, openai_responses,
     sse::FrameReader,
 };
 
@@ -242,6 +242,7 @@ pub struct StreamEncoder(Encoder);
 #[derive(Debug)]
 enum Encoder {
     Chat(openai_chat::Encoder),
+    Completions(openai_completions::Encoder),
     Responses(Box<openai_responses::Encoder>),
     Anthropic(anthropic::Encoder),
 }
@@ -251,6 +252,9 @@ impl StreamEncoder {
     pub fn new(surface: Surface, show: Show) -> Self {
         Self(match surface {
             Surface::OpenAiChat => Encoder::Chat(openai_chat::Encoder::new(show)),
+            Surface::OpenAiCompletions => {
+                Encoder::Completions(openai_completions::Encoder::new(show))
+            }
             Surface::OpenAiResponses => {
                 Encoder::Responses(Box::new(openai_responses::Encoder::new(show)))
             }
@@ -264,6 +268,7 @@ impl StreamEncoder {
         for event in events {
             match &mut self.0 {
                 Encoder::Chat(encoder) => encoder.encode(event, &mut out),
+                Encoder::Completions(encoder) => encoder.encode(event, &mut out),
                 Encoder::Responses(encoder) => encoder.encode(event, &mut out),
                 Encoder::Anthropic(encoder) => encoder.encode(event, &mut out),
             }
