@@ -44,26 +44,112 @@ impl NanoUsd {
 /// What a model charges, in nano-dollars for a million tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Price {
-    /// Prompt tokens that were not served from the provider's cache.
+    /// Prompt tokens that were neither read from the provider's cache nor written to it.
     pub input_nano_usd_per_mtok: u64,
-    /// Completion tokens, reasoning included.
+    /// Completion tokens, reasoning included unless it has its own price.
     pub output_nano_usd_per_mtok: u64,
     /// Prompt tokens served from the provider's cache; the input price when the table has none.
     pub cached_input_nano_usd_per_mtok: u64,
+    /// Prompt tokens written to the provider's cache for its usual time; `None`: as input.
+    pub cache_write_nano_usd_per_mtok: Option<u64>,
+    /// Prompt tokens written to it for an hour; `None`: as any other write.
+    pub cache_write_1h_nano_usd_per_mtok: Option<u64>,
+    /// Completion tokens spent on reasoning; `None`: as output.
+    pub reasoning_nano_usd_per_mtok: Option<u64>,
+    /// Prompt tokens that are sound; `None`: as input.
+    pub audio_input_nano_usd_per_mtok: Option<u64>,
+    /// Completion tokens that are sound; `None`: as output.
+    pub audio_output_nano_usd_per_mtok: Option<u64>,
+    /// A fee for each request, in nano-dollars.
+    pub request_nano_usd: u64,
+    /// What long prompts cost instead.
+    pub long_prompt: Option<LongPrompt>,
+}
+
+/// Prices that hold for a whole request once its prompt is long enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LongPrompt {
+    /// They hold above this many prompt tokens, cached ones included.
+    pub above_prompt_tokens: u64,
+    /// Prompt tokens.
+    pub input_nano_usd_per_mtok: u64,
+    /// Completion tokens, reasoning and sound included.
+    pub output_nano_usd_per_mtok: u64,
+    /// Cached prompt tokens; `None`: as in short prompts.
+    pub cached_input_nano_usd_per_mtok: Option<u64>,
+    /// Prompt tokens written to the cache; `None`: as in short prompts.
+    pub cache_write_nano_usd_per_mtok: Option<u64>,
+    /// Those written for an hour; `None`: as in short prompts.
+    pub cache_write_1h_nano_usd_per_mtok: Option<u64>,
 }
 
 impl Price {
-    /// What `tokens` cost, rounded half up to the nano-dollar. `cached_tokens` is a part of
-    /// `prompt_tokens`, as in OpenAI's usage object.
+    /// What `tokens` cost, rounded half up to the nano-dollar. The parts of prompt and completion
+    /// are parts of them, as in OpenAI's usage object; what exceeds the whole is ignored.
     pub fn cost(&self, tokens: &TokenCount) -> NanoUsd {
-        let cached = tokens.cached_tokens.min(tokens.prompt_tokens);
-        let micro_nano = u128::from(tokens.prompt_tokens - cached)
-            * u128::from(self.input_nano_usd_per_mtok)
-            + u128::from(cached) * u128::from(self.cached_input_nano_usd_per_mtok)
-            + u128::from(tokens.completion_tokens) * u128::from(self.output_nano_usd_per_mtok);
-        let nano = (micro_nano + TOKENS_PER_MTOK / 2) / TOKENS_PER_MTOK;
+        let price = self.for_prompt(tokens.prompt_tokens);
+        let input = price.input_nano_usd_per_mtok;
+        let output = price.output_nano_usd_per_mtok;
+        let write = price.cache_write_nano_usd_per_mtok.unwrap_or(input);
+
+        let mut prompt = tokens.prompt_tokens;
+        let cached = take(&mut prompt, tokens.cached_tokens);
+        let mut written = take(&mut prompt, tokens.cache_write_tokens);
+        let written_1h = take(&mut written, tokens.cache_write_1h_tokens);
+        let heard = take(&mut prompt, tokens.audio_prompt_tokens);
+        let mut completion = tokens.completion_tokens;
+        let reasoning = take(&mut completion, tokens.reasoning_tokens);
+        let spoken = take(&mut completion, tokens.audio_completion_tokens);
+
+        let micro_nano: u128 = [
+            (prompt, input),
+            (cached, price.cached_input_nano_usd_per_mtok),
+            (written, write),
+            (written_1h, price.cache_write_1h_nano_usd_per_mtok.unwrap_or(write)),
+            (heard, price.audio_input_nano_usd_per_mtok.unwrap_or(input)),
+            (completion, output),
+            (reasoning, price.reasoning_nano_usd_per_mtok.unwrap_or(output)),
+            (spoken, price.audio_output_nano_usd_per_mtok.unwrap_or(output)),
+        ]
+        .into_iter()
+        .map(|(tokens, price)| u128::from(tokens) * u128::from(price))
+        .sum();
+        let nano = (micro_nano + TOKENS_PER_MTOK / 2) / TOKENS_PER_MTOK
+            + u128::from(price.request_nano_usd);
         NanoUsd(i64::try_from(nano).unwrap_or(i64::MAX))
     }
+
+    /// The prices that hold for a prompt of this length: no `long_prompt` is left to look at.
+    pub fn for_prompt(&self, prompt_tokens: u64) -> Self {
+        let short = Self { long_prompt: None, ..*self };
+        let Some(long) = self.long_prompt.filter(|long| prompt_tokens > long.above_prompt_tokens)
+        else {
+            return short;
+        };
+        Self {
+            input_nano_usd_per_mtok: long.input_nano_usd_per_mtok,
+            output_nano_usd_per_mtok: long.output_nano_usd_per_mtok,
+            cached_input_nano_usd_per_mtok: long
+                .cached_input_nano_usd_per_mtok
+                .unwrap_or(short.cached_input_nano_usd_per_mtok),
+            cache_write_nano_usd_per_mtok: long
+                .cache_write_nano_usd_per_mtok
+                .or(short.cache_write_nano_usd_per_mtok),
+            cache_write_1h_nano_usd_per_mtok: long
+                .cache_write_1h_nano_usd_per_mtok
+                .or(short.cache_write_1h_nano_usd_per_mtok),
+            reasoning_nano_usd_per_mtok: None,
+            audio_output_nano_usd_per_mtok: None,
+            ..short
+        }
+    }
+}
+
+/// Moves `part` out of `whole`, or all of it when the part is larger.
+fn take(whole: &mut u64, part: u64) -> u64 {
+    let taken = part.min(*whole);
+    *whole -= taken;
+    taken
 }
 
 /// Tokens that one answer used, as its provider counted them.
@@ -75,8 +161,16 @@ pub struct TokenCount {
     pub completion_tokens: u64,
     /// The part of `prompt_tokens` that the provider served from its cache.
     pub cached_tokens: u64,
+    /// The part of `prompt_tokens` that the provider wrote to its cache.
+    pub cache_write_tokens: u64,
+    /// The part of `cache_write_tokens` that is kept for an hour.
+    pub cache_write_1h_tokens: u64,
+    /// The part of `prompt_tokens` that is sound.
+    pub audio_prompt_tokens: u64,
     /// The part of `completion_tokens` spent on reasoning.
     pub reasoning_tokens: u64,
+    /// The part of `completion_tokens` that is sound.
+    pub audio_completion_tokens: u64,
 }
 
 /// A number in 0..=1; construction is the only place that checks it.
@@ -125,14 +219,106 @@ mod tests {
             input_nano_usd_per_mtok: 100_000_000,
             output_nano_usd_per_mtok: 400_000_000,
             cached_input_nano_usd_per_mtok: 25_000_000,
+            ..Price::default()
         };
         let tokens = TokenCount {
             prompt_tokens: 1_000,
             completion_tokens: 50,
             cached_tokens: 400,
             reasoning_tokens: 10,
+            ..TokenCount::default()
         };
         assert_eq!(price.cost(&tokens), NanoUsd(90_000));
+    }
+
+    #[test]
+    fn cache_writes_reasoning_sound_and_fees_worked_by_hand() {
+        let price = Price {
+            input_nano_usd_per_mtok: 3_000_000_000,
+            output_nano_usd_per_mtok: 15_000_000_000,
+            cached_input_nano_usd_per_mtok: 300_000_000,
+            cache_write_nano_usd_per_mtok: Some(3_750_000_000),
+            cache_write_1h_nano_usd_per_mtok: Some(6_000_000_000),
+            reasoning_nano_usd_per_mtok: Some(20_000_000_000),
+            audio_input_nano_usd_per_mtok: Some(10_000_000_000),
+            audio_output_nano_usd_per_mtok: Some(30_000_000_000),
+            request_nano_usd: 5_000_000,
+            long_prompt: None,
+        };
+        let tokens = TokenCount {
+            prompt_tokens: 10_000,
+            cached_tokens: 4_000,
+            cache_write_tokens: 3_000,
+            cache_write_1h_tokens: 1_000,
+            audio_prompt_tokens: 500,
+            completion_tokens: 1_000,
+            reasoning_tokens: 600,
+            audio_completion_tokens: 100,
+        };
+        // Prompt: 2,500 × 3,000 + 4,000 × 300 + 2,000 × 3,750 + 1,000 × 6,000 + 500 × 10,000
+        //       = 7,500,000 + 1,200,000 + 7,500,000 + 6,000,000 + 5,000,000 = 27,200,000.
+        // Completion: 300 × 15,000 + 600 × 20,000 + 100 × 30,000 = 19,500,000. Fee: 5,000,000.
+        assert_eq!(price.cost(&tokens), NanoUsd(51_700_000));
+        // Without prices of their own, writes and sound cost as input, reasoning as output:
+        // 6,000 × 3,000 + 4,000 × 300 + 1,000 × 15,000 = 34,200,000.
+        let plain = Price {
+            input_nano_usd_per_mtok: 3_000_000_000,
+            output_nano_usd_per_mtok: 15_000_000_000,
+            cached_input_nano_usd_per_mtok: 300_000_000,
+            ..Price::default()
+        };
+        assert_eq!(plain.cost(&tokens), NanoUsd(34_200_000));
+    }
+
+    #[test]
+    fn a_long_prompt_raises_the_price_of_the_whole_request() {
+        // Gemini 2.5 Pro: $1.25, $10, cached $0.125; above 200,000 tokens $2.50, $15, $0.25.
+        let price = Price {
+            input_nano_usd_per_mtok: 1_250_000_000,
+            output_nano_usd_per_mtok: 10_000_000_000,
+            cached_input_nano_usd_per_mtok: 125_000_000,
+            reasoning_nano_usd_per_mtok: Some(10_000_000_000),
+            long_prompt: Some(LongPrompt {
+                above_prompt_tokens: 200_000,
+                input_nano_usd_per_mtok: 2_500_000_000,
+                output_nano_usd_per_mtok: 15_000_000_000,
+                cached_input_nano_usd_per_mtok: Some(250_000_000),
+                ..LongPrompt::default()
+            }),
+            ..Price::default()
+        };
+        let tokens = |prompt_tokens| TokenCount {
+            prompt_tokens,
+            cached_tokens: 100_000,
+            completion_tokens: 1_000,
+            reasoning_tokens: 400,
+            ..TokenCount::default()
+        };
+        // 100,000 × 1,250 + 100,000 × 125 + 1,000 × 10,000 nano-dollars.
+        assert_eq!(price.cost(&tokens(200_000)), NanoUsd(147_500_000));
+        // 100,001 × 2,500 + 100,000 × 250 + 1,000 × 15,000.
+        assert_eq!(price.cost(&tokens(200_001)), NanoUsd(290_002_500));
+    }
+
+    #[test]
+    fn parts_larger_than_the_whole_never_make_a_cost_negative_or_count_twice() {
+        let price = Price {
+            input_nano_usd_per_mtok: 1_000_000,
+            output_nano_usd_per_mtok: 1_000_000,
+            cached_input_nano_usd_per_mtok: 1_000_000,
+            ..Price::default()
+        };
+        let tokens = TokenCount {
+            prompt_tokens: 10,
+            cached_tokens: 8,
+            cache_write_tokens: 8,
+            audio_prompt_tokens: 8,
+            completion_tokens: 5,
+            reasoning_tokens: 9,
+            audio_completion_tokens: 9,
+            ..TokenCount::default()
+        };
+        assert_eq!(price.cost(&tokens), NanoUsd(15));
     }
 
     #[test]

@@ -7,7 +7,11 @@ use anyhow::{Context as _, bail};
 use super::{ConfigArg, ModelArg};
 use crate::{
     classify::model::{Device, Model, ModelFiles},
-    config::{self, Config, ConfigError},
+    config::{
+        self, Config, ConfigError,
+        catalogue::{LOCAL_FILE, Models},
+        environment,
+    },
     policy::Policy,
 };
 
@@ -38,6 +42,16 @@ pub fn load_config(arg: &ConfigArg) -> anyhow::Result<Option<Config>> {
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// The configuration that the environment offers when there is no file.
+pub fn discovered() -> anyhow::Result<Config> {
+    let models = Models::with_local_file(Path::new(LOCAL_FILE))?;
+    let found = environment::discover(&environment::variable, &[], models).context(
+        "there is no configuration and no provider key: run `weighbridge init`, or set one of the \
+         variables that `weighbridge --help` names",
+    )?;
+    Ok(found.config)
 }
 
 /// A policy by name; the only one when its name was left at the default.

@@ -4,6 +4,7 @@ mod calibrate;
 mod check;
 mod eval;
 mod inputs;
+mod models;
 mod replay;
 mod score;
 mod serve;
@@ -19,8 +20,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 ///
 /// Without a command it serves. Without a configuration it finds providers from the usual
 /// environment variables (OPENAI_API_KEY, ANTHROPIC_API_KEY, GEMINI_API_KEY, GROQ_API_KEY,
-/// MISTRAL_API_KEY, DEEPSEEK_API_KEY) and a local Ollama; with none of them it serves a scripted
-/// upstream, so that a first request can be tried at once.
+/// MISTRAL_API_KEY, DEEPSEEK_API_KEY, XAI_API_KEY, TOGETHER_API_KEY) and a local Ollama; with none
+/// of them it serves a scripted upstream, so that a first request can be tried at once.
 #[derive(Parser)]
 #[command(
     name = "weighbridge",
@@ -45,8 +46,8 @@ enum Command {
     Check(ConfigArg),
     /// Write a commented configuration to start from
     Init(InitArgs),
-    /// List the configured policies and models with their prices and abilities
-    Models(ModelsArgs),
+    /// List models with price, window and abilities; refresh the catalogue of them
+    Models(models::ModelsArgs),
     /// Serve the scripted upstream, which stands in for a provider and fails on request
     Mock(MockArgs),
     /// Judge how well scores route labelled prompts
@@ -98,15 +99,6 @@ struct InitArgs {
 }
 
 #[derive(Args)]
-struct ModelsArgs {
-    #[command(flatten)]
-    config: ConfigArg,
-    /// Print JSON instead of a table
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Args)]
 #[command(after_help = crate::mock::directives_help())]
 struct MockArgs {
     /// Where to listen
@@ -124,7 +116,7 @@ pub fn run() -> ExitCode {
         Command::Score(args) => score::score(args),
         Command::Check(args) => check::check(&args),
         Command::Init(args) => check::init(&args),
-        Command::Models(args) => check::models(&args),
+        Command::Models(args) => models::models(&args),
         Command::Mock(args) => serve::mock(&args),
         Command::Eval(args) => eval::eval(*args),
         Command::Train(args) => train::train(args),

@@ -25,7 +25,11 @@ use crate::{
         model::Scored,
         queue::{NoScore, QueueSettings, ScoringQueue},
     },
-    config::{Config, environment},
+    config::{
+        Config,
+        catalogue::{LOCAL_FILE, Models},
+        environment,
+    },
     gateway::needs,
     policy::{Needs, Override, Policy, Reason},
     protocol::{incoming::Incoming, neutral::Surface},
@@ -69,7 +73,8 @@ pub fn score(args: ScoreArgs) -> anyhow::Result<ExitCode> {
     let mut config = match inputs::load_config(&args.config)? {
         Some(config) => config,
         None => {
-            environment::discover(&environment::variable, &[])
+            let models = Models::with_local_file(Path::new(LOCAL_FILE))?;
+            environment::discover(&environment::variable, &[], models)
                 .or_else(|| {
                     environment::scripted(reqwest::Url::parse("http://scripted.invalid/").ok()?)
                 })

@@ -1,6 +1,6 @@
 //! `serve` and `mock`.
 
-use std::{net::SocketAddr, process::ExitCode, sync::Arc};
+use std::{net::SocketAddr, path::Path, process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -14,7 +14,11 @@ use super::{ConfigArg, MockArgs, ModelArg, inputs};
 use crate::{
     api,
     classify::queue::ScoringQueue,
-    config::{Config, environment},
+    config::{
+        Config,
+        catalogue::{LOCAL_FILE, Models},
+        environment,
+    },
     gateway::{Gateway, Stop},
     mock::ScriptedUpstream,
     telemetry::{Metrics, decisions::DecisionLog, start_log},
@@ -92,7 +96,8 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
 /// What was found in the environment, and a sentence that says so.
 async fn config_from_environment() -> anyhow::Result<(Config, String)> {
     let ollama = environment::probe_ollama().await;
-    if let Some(found) = environment::discover(&environment::variable, &ollama) {
+    let models = Models::with_local_file(Path::new(LOCAL_FILE))?;
+    if let Some(found) = environment::discover(&environment::variable, &ollama, models) {
         let sentence = format!("no configuration; providers found: {}", found.sources.join(", "));
         return Ok((found.config, sentence));
     }

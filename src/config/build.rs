@@ -1,30 +1,30 @@
 //! From TOML tables to a [`Config`], one function a table.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
 use super::{
-    ClassifierConfig, Config, ServerConfig,
-    provider::provider,
+    ClassifierConfig, Config, ServerConfig, card,
+    catalogue::{LOCAL_FILE, Models},
+    provider::{catalogued, provider},
     reader::{Located, Problem, Report, Section, did_you_mean},
 };
 use crate::{
     classify::{encoder::KernelChoice, model::Device, queue::QueueSettings},
-    policy::{Ability, Arrangement, Fallback, ModelCard, Order, Policy, PolicySettings, Tier},
+    policy::{Arrangement, Fallback, ModelCard, Order, Policy, PolicySettings, Tier},
     telemetry::decisions::DecisionLogSettings,
-    units::{Price, Probability},
-    upstream::Provider,
+    units::Probability,
 };
 
 /// Longest time that can be configured for anything, in milliseconds: one day.
 pub(super) const MAX_MS: u64 = 24 * 60 * 60 * 1000;
-/// Dearest price accepted, in dollars per million tokens: a guard against a slip of units.
-const MAX_USD_PER_MTOK: f64 = 100_000.0;
-pub(super) type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
+/// Looks a variable up.
+pub type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
 
-/// Reads the text. The configuration is only meaningful when no problem is an error.
-pub fn build(text: &str, environment: Environment<'_>) -> (Config, Vec<Problem>) {
+/// Reads the text. The configuration is only meaningful when no problem is an error. Paths in it
+/// are relative to `directory`.
+pub fn build(text: &str, directory: &Path, environment: Environment<'_>) -> (Config, Vec<Problem>) {
     let report = Report::default();
     let (table, syntax_errors) = DeTable::parse_recoverable(text);
     for error in syntax_errors {
@@ -36,16 +36,21 @@ pub fn build(text: &str, environment: Environment<'_>) -> (Config, Vec<Problem>)
         server: root.section("server").map(server).unwrap_or_default(),
         classifier: root.section("classifier").map(classifier).unwrap_or_default(),
         decisions: root.section("decisions").map(decisions).unwrap_or_default(),
-        providers: Vec::new(),
-        models: Arc::default(),
-        policies: Vec::new(),
+        ..Config::default()
     };
+    (config.catalogue, config.catalogue_path) = local_catalogue(&root, directory);
     for (name, section) in root.named_sections("providers") {
-        config.providers.extend(provider(&name, section, environment));
+        let known = catalogued(&name, &section);
+        if let Some(known) = known {
+            config.catalogued.insert(name.value.clone(), known);
+        }
+        config.providers.extend(provider(&name, section, known, environment));
     }
     let mut models = Vec::new();
     for (name, section) in root.named_sections("models") {
-        models.push(model(&name, &section, &config.providers));
+        let (card, origins) = card::read(&name, &section, &config);
+        models.push(card);
+        config.origins.push(origins);
         section.finish();
     }
     config.models = models.into();
@@ -73,6 +78,25 @@ pub fn build(text: &str, environment: Environment<'_>) -> (Config, Vec<Problem>)
     }
     root.finish();
     (config, report.into_problems())
+}
+
+/// The model catalogue with the local file over it, and where that file is or would be.
+fn local_catalogue(root: &Section<'_>, directory: &Path) -> (Models, PathBuf) {
+    let section = root.section("catalogue");
+    let named = section.as_ref().and_then(|section| section.str("path"));
+    let file = named.as_ref().map_or(LOCAL_FILE, |path| path.value.as_str());
+    let path = directory.join(file);
+    let models = Models::with_local_file(&path).unwrap_or_else(|error| {
+        let span = named.map_or(0..0, |path| path.span);
+        let suggestion =
+            "`weighbridge models --refresh` writes it; delete it to do without".to_owned();
+        root.error(span, "catalogue.path", error.to_string(), Some(suggestion));
+        Models::default()
+    });
+    if let Some(section) = section {
+        section.finish();
+    }
+    (models, path)
 }
 
 fn server(section: Section<'_>) -> ServerConfig {
@@ -153,70 +177,6 @@ fn decisions(section: Section<'_>) -> DecisionLogSettings {
     };
     section.finish();
     settings
-}
-
-fn model(name: &Located<String>, section: &Section<'_>, providers: &[Provider]) -> ModelCard {
-    let names = || providers.iter().map(|provider| provider.name.as_str());
-    let provider = section.required_str("provider", "name one of the [providers.NAME] tables");
-    if let Some(provider) = &provider
-        && !names().any(|name| name == provider.value)
-    {
-        let message = format!("no provider is named `{}`", provider.value);
-        let suggestion = did_you_mean(&provider.value, names())
-            .unwrap_or_else(|| format!("add [providers.{}]", provider.value));
-        section.error(provider.span.clone(), "provider", message, Some(suggestion));
-    }
-    let tokens = |key| section.integer(key, 1..=u64::from(u32::MAX)).map(|n| n as u32);
-    ModelCard {
-        name: name.value.clone(),
-        provider: provider.map(|provider| provider.value).unwrap_or_default(),
-        upstream_name: section
-            .str("upstream_name")
-            .map_or_else(|| name.value.clone(), |upstream| upstream.value),
-        context_window: tokens("context_window"),
-        max_output_tokens: tokens("max_output_tokens"),
-        price: section.section("price").and_then(price),
-        abilities: section.strings("abilities").map(|listed| abilities(&listed, section)),
-    }
-}
-
-fn abilities(listed: &[Located<String>], section: &Section<'_>) -> BTreeSet<Ability> {
-    let mut abilities = BTreeSet::new();
-    for name in listed {
-        match Ability::from_name(&name.value) {
-            Some(ability) => {
-                abilities.insert(ability);
-            }
-            None => {
-                let known = Ability::ALL.map(Ability::name);
-                let suggestion = did_you_mean(&name.value, known.into_iter())
-                    .unwrap_or_else(|| format!("known abilities: {}", known.join(", ")));
-                let message = format!("`{}` is not an ability", name.value);
-                section.error(name.span.clone(), "abilities", message, Some(suggestion));
-            }
-        }
-    }
-    abilities
-}
-
-fn price(section: Section<'_>) -> Option<Price> {
-    let nano = |key| {
-        let usd = section.number(key, 0.0..=MAX_USD_PER_MTOK)?;
-        Some((usd.value * 1e9).round() as u64)
-    };
-    let (input, output) = (nano("input_usd_per_mtok"), nano("output_usd_per_mtok"));
-    let cached = nano("cached_input_usd_per_mtok");
-    if input.is_none() || output.is_none() {
-        let message = "a price needs `input_usd_per_mtok` and `output_usd_per_mtok`".to_owned();
-        section.error(section.span(), "", message, None);
-    }
-    section.finish();
-    let input = input?;
-    Some(Price {
-        input_nano_usd_per_mtok: input,
-        output_nano_usd_per_mtok: output?,
-        cached_input_nano_usd_per_mtok: cached.unwrap_or(input),
-    })
 }
 
 fn policy(name: &Located<String>, section: &Section<'_>, models: &[ModelCard]) -> Option<Policy> {

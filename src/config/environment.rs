@@ -4,24 +4,36 @@
 //! Ollama contributes its smallest and its largest. With none of them, the built-in scripted
 //! upstream serves, so that a first request already shows a routed, explained answer.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, time::Duration};
 
 use reqwest::Url;
 use serde::Deserialize;
 
 use super::{
-    ClassifierConfig, Config, ServerConfig,
-    known::{KNOWN_PROVIDERS, KnownModel},
+    Config, Origin, Origins,
+    catalogue::{self, LOCAL_FILE, Models},
 };
 use crate::{
     policy::{ModelCard, Policy, Tier},
-    telemetry::decisions::DecisionLogSettings,
     units::{Price, Probability},
     upstream::{Api, Credential, Provider},
 };
 
 /// Where requests are split without a configuration: see the model card for what it means.
 pub const DEFAULT_THRESHOLD: f32 = 0.42;
+/// A cheap and a strong model of each provider that a key alone makes usable, in the order in
+/// which they are preferred when several keys are set. What they cost and can do is in the
+/// catalogue.
+const PAIRS: [(&str, &str, &str); 8] = [
+    ("openai", "gpt-5.4-nano", "gpt-5.5"),
+    ("anthropic", "claude-haiku-4-5", "claude-sonnet-5"),
+    ("gemini", "gemini-2.5-flash", "gemini-2.5-pro"),
+    ("groq", "openai/gpt-oss-20b", "openai/gpt-oss-120b"),
+    ("mistral", "mistral-small-latest", "mistral-large-latest"),
+    ("deepseek", "deepseek-flash", "deepseek-v4-pro"),
+    ("xai", "grok-4.20-non-reasoning", "grok-4.7"),
+    ("together", "openai/gpt-oss-120b", "moonshotai/Kimi-K3"),
+];
 /// How long start-up waits for a local Ollama to answer.
 const OLLAMA_PROBE: Duration = Duration::from_millis(300);
 
@@ -79,22 +91,32 @@ pub fn variable(name: &str) -> Option<String> {
 }
 
 /// A configuration from environment variables and an Ollama's models; `None` when there are
-/// neither.
+/// neither. `models` says what is known of them.
 pub fn discover(
     variable: &dyn Fn(&str) -> Option<String>,
     ollama: &[OllamaModel],
+    models: Models,
 ) -> Option<Found> {
-    let mut built = Builder::default();
-    for known in &KNOWN_PROVIDERS {
-        let Some(key) = variable(known.api_key_env).filter(|key| !key.trim().is_empty()) else {
+    let mut built = Builder::new(models);
+    for (provider, cheap, strong) in PAIRS {
+        let Some(entry) = catalogue::find(provider) else { continue };
+        let set = |name: &&String| variable(name).filter(|key| !key.trim().is_empty());
+        let Some((name, key)) = entry.key_env.iter().find_map(|name| Some((name, set(&name)?)))
+        else {
             continue;
         };
-        let Ok(base_url) = Url::parse(&format!("{}/", known.base_url)) else { continue };
+        let Some(Ok(base_url)) =
+            entry.base_url(Api::OpenAi).map(|url| Url::parse(&format!("{url}/")))
+        else {
+            continue;
+        };
         let Some(credential) = Credential::bearer(&key) else { continue };
-        built.config.providers.push(Provider::new(known.name, Api::OpenAi, base_url, credential));
-        built.sources.push(format!("{} ({})", known.name, known.api_key_env));
-        built.add(known.name, known.cheap.name, Some(price(&known.cheap)), Weight::Cheap);
-        built.add(known.name, known.strong.name, Some(price(&known.strong)), Weight::Strong);
+        let added = Provider::new(provider, Api::OpenAi, base_url, credential);
+        built.config.providers.push(added);
+        built.config.catalogued.insert(provider.to_owned(), entry);
+        built.sources.push(format!("{provider} ({name})"));
+        built.add(provider, cheap, None, Weight::Cheap);
+        built.add(provider, strong, None, Weight::Strong);
     }
     let by_size = |model: &&OllamaModel| model.size;
     if let (Some(smallest), Some(largest), Some(url)) = (
@@ -115,25 +137,18 @@ pub fn discover(
 
 /// The configuration that serves the scripted upstream at `base_url`.
 pub fn scripted(base_url: Url) -> Option<Found> {
-    let mut built = Builder::default();
+    let mut built = Builder::new(Models::default());
     built.config.providers.push(Provider::new("scripted", Api::OpenAi, base_url, Credential::None));
     built.sources.push("the built-in scripted upstream".to_owned());
     let price = |input, output| Price {
         input_nano_usd_per_mtok: input,
         output_nano_usd_per_mtok: output,
         cached_input_nano_usd_per_mtok: input,
+        ..Price::default()
     };
     built.add("scripted", "mock-small", Some(price(100_000_000, 400_000_000)), Weight::Cheap);
     built.add("scripted", "mock-large", Some(price(2_500_000_000, 10_000_000_000)), Weight::Strong);
     built.finish()
-}
-
-fn price(model: &KnownModel) -> Price {
-    Price {
-        input_nano_usd_per_mtok: model.input_nano_usd_per_mtok,
-        output_nano_usd_per_mtok: model.output_nano_usd_per_mtok,
-        cached_input_nano_usd_per_mtok: model.cached_input_nano_usd_per_mtok,
-    }
 }
 
 enum Weight {
@@ -149,42 +164,28 @@ struct Builder {
     strong: Vec<usize>,
 }
 
-impl Default for Builder {
-    fn default() -> Self {
-        let config = Config {
-            server: ServerConfig::default(),
-            classifier: ClassifierConfig::default(),
-            decisions: DecisionLogSettings::default(),
-            providers: Vec::new(),
-            models: Arc::default(),
-            policies: Vec::new(),
-        };
+impl Builder {
+    fn new(catalogue: Models) -> Self {
+        let catalogue_path = Path::new(LOCAL_FILE).to_owned();
         Self {
-            config,
+            config: Config { catalogue, catalogue_path, ..Config::default() },
             sources: Vec::new(),
             models: Vec::new(),
             cheap: Vec::new(),
             strong: Vec::new(),
         }
     }
-}
 
-impl Builder {
-    /// Adds a model named `provider/upstream_name` to one of the two tiers.
+    /// Adds a model named `provider/upstream_name` to one of the two tiers; without a `price` the
+    /// catalogue's holds.
     fn add(&mut self, provider: &str, upstream_name: &str, price: Option<Price>, weight: Weight) {
         let name = format!("{provider}/{upstream_name}");
         let index = match self.models.iter().position(|card| card.name == name) {
             Some(index) => index,
             None => {
-                self.models.push(ModelCard {
-                    name,
-                    provider: provider.to_owned(),
-                    upstream_name: upstream_name.to_owned(),
-                    context_window: None,
-                    max_output_tokens: None,
-                    price,
-                    abilities: None,
-                });
+                let card = self.config.unconfigured(&name, provider, upstream_name);
+                self.config.origins.push(origins(&card, price.is_some()));
+                self.models.push(ModelCard { price: price.or(card.price), ..card });
                 self.models.len() - 1
             }
         };
@@ -210,6 +211,17 @@ impl Builder {
     }
 }
 
+/// Everything but a price that is set here is the catalogue's.
+fn origins(card: &ModelCard, priced: bool) -> Origins {
+    let known = |known: bool| if known { Origin::Catalogue } else { Origin::Unknown };
+    Origins {
+        context_window: known(card.context_window.is_some()),
+        max_output_tokens: known(card.max_output_tokens.is_some()),
+        price: if priced { Origin::Configuration } else { known(card.price.is_some()) },
+        abilities: known(!card.abilities.is_unknown()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,8 +233,8 @@ mod tests {
 
     #[test]
     fn nothing_set_finds_nothing() {
-        assert!(discover(&|_| None, &[]).is_none());
-        assert!(discover(&|_| Some("  ".to_owned()), &[]).is_none());
+        assert!(discover(&|_| None, &[], Models::default()).is_none());
+        assert!(discover(&|_| Some("  ".to_owned()), &[], Models::default()).is_none());
     }
 
     #[test]
@@ -230,7 +242,7 @@ mod tests {
         let variable = |name: &str| {
             matches!(name, "OPENAI_API_KEY" | "GEMINI_API_KEY").then(|| "sk-x".to_owned())
         };
-        let found = discover(&variable, &[]).unwrap();
+        let found = discover(&variable, &[], Models::default()).unwrap();
         assert_eq!(names(&found, 0), ["openai/gpt-5.4-nano", "gemini/gemini-2.5-flash"]);
         assert_eq!(names(&found, 1), ["openai/gpt-5.5", "gemini/gemini-2.5-pro"]);
     }
@@ -238,11 +250,27 @@ mod tests {
     #[test]
     fn a_local_ollama_serves_alone_with_its_smallest_and_largest() {
         let model = |name: &str, size| OllamaModel { name: name.to_owned(), size };
-        let found =
-            discover(&|_| None, &[model("b:70b", 40), model("a:1b", 1), model("c:8b", 5)]).unwrap();
+        let found = discover(
+            &|_| None,
+            &[model("b:70b", 40), model("a:1b", 1), model("c:8b", 5)],
+            Models::default(),
+        )
+        .unwrap();
         assert_eq!(names(&found, 0), ["ollama/a:1b"]);
         assert_eq!(names(&found, 1), ["ollama/b:70b"]);
-        let single = discover(&|_| None, &[model("a:1b", 1)]).unwrap();
+        let single = discover(&|_| None, &[model("a:1b", 1)], Models::default()).unwrap();
         assert_eq!(names(&single, 1), ["ollama/a:1b"]);
+    }
+
+    #[test]
+    fn every_model_offered_without_a_configuration_is_in_the_catalogue_with_its_price() {
+        for (provider, cheap, strong) in PAIRS {
+            for model in [cheap, strong] {
+                let facts = Models::default();
+                let facts =
+                    facts.find(provider, model).unwrap_or_else(|| panic!("{provider}/{model}"));
+                assert!(facts.price.is_some(), "{provider}/{model}");
+            }
+        }
     }
 }

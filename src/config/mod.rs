@@ -7,14 +7,15 @@
 //! valid: nothing behind it checks again.
 
 mod build;
+mod card;
 pub mod catalogue;
 pub mod environment;
-mod known;
 mod provider;
 mod reader;
 pub mod template;
 
 use std::{
+    collections::BTreeMap,
     fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -22,7 +23,6 @@ use std::{
     time::Duration,
 };
 
-pub use known::KNOWN_PROVIDERS;
 pub use reader::Problem;
 
 use crate::{
@@ -45,8 +45,64 @@ pub struct Config {
     pub providers: Vec<Provider>,
     /// The catalogue; policies point into it by index.
     pub models: Arc<[ModelCard]>,
+    /// Where the figures of each of `models` come from, in the same order.
+    pub origins: Vec<Origins>,
     /// Ways to choose a model, in the order of the file.
     pub policies: Vec<Policy>,
+    /// What is known of models without configuration.
+    pub catalogue: catalogue::Models,
+    /// Where the local catalogue is, or would be written.
+    pub catalogue_path: PathBuf,
+    /// The catalogue's row of each of `providers` that has one, by the provider's name here.
+    pub catalogued: BTreeMap<String, &'static catalogue::ProviderEntry>,
+}
+
+impl Config {
+    /// The card of a model of this provider that is not configured, with what the catalogue
+    /// knows of it.
+    pub fn unconfigured(&self, name: &str, provider: &str, upstream_name: &str) -> ModelCard {
+        let catalogued = self.catalogued.get(provider).map_or(provider, |entry| &entry.name);
+        self.catalogue.card(name, provider, catalogued, upstream_name)
+    }
+}
+
+/// Where a figure of a card comes from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// The configuration says it.
+    Configuration,
+    /// The local catalogue says it.
+    Local,
+    /// The catalogue inside the program says it.
+    Catalogue,
+    /// Nobody does.
+    #[default]
+    Unknown,
+}
+
+impl Origin {
+    /// The word for it in lists.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Configuration => "configuration",
+            Self::Local => "local catalogue",
+            Self::Catalogue => "catalogue",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Where the figures of a card come from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Origins {
+    /// Of the context window.
+    pub context_window: Origin,
+    /// Of the output limit.
+    pub max_output_tokens: Origin,
+    /// Of the price.
+    pub price: Origin,
+    /// Of the abilities; a configuration's list is filled up from the catalogue.
+    pub abilities: Origin,
 }
 
 /// `[server]`
@@ -160,13 +216,15 @@ pub fn load(path: &Path) -> Result<Checked, ConfigError> {
     parse(&text, path, &environment::variable)
 }
 
-/// Checks a text. `path` is named in problems; `environment` looks up variables.
+/// Checks a text. `path` is named in problems, and the local catalogue is looked for beside it;
+/// `environment` looks up variables.
 pub fn parse(
     text: &str,
     path: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Checked, ConfigError> {
-    let (config, problems) = build::build(text, environment);
+    let directory = path.parent().unwrap_or(Path::new(""));
+    let (config, problems) = build::build(text, directory, environment);
     let (warnings, errors): (Vec<_>, Vec<_>) = problems.into_iter().partition(|p| p.warning);
     if !errors.is_empty() {
         return Err(ConfigError::Invalid(Problems::new(path, text, errors)));

@@ -12,13 +12,13 @@ use crate::upstream::{Api, AwsKeys, BreakerSettings, Credential, Deployment, Pro
 /// Most attempts after the first that can be configured.
 const MAX_RETRIES: u64 = 20;
 
-/// Reads one table.
+/// Reads one table; `known` is its row of the catalogue.
 pub fn provider(
     name: &Located<String>,
     section: Section<'_>,
+    known: Option<&'static ProviderEntry>,
     environment: Environment<'_>,
 ) -> Option<Provider> {
-    let known = catalogued(name, &section);
     let dialect = section.word("dialect", &Api::NAMES);
     let api = dialect.and_then(|name| Api::from_name(&name.value));
     let api = api.or(known.map(|known| known.dialect)).unwrap_or(Api::OpenAi);
@@ -251,7 +251,7 @@ impl Reader<'_, '_> {
 }
 
 /// The catalogue's row of a provider: the one that `catalogue` names, else that of its own name.
-fn catalogued(name: &Located<String>, section: &Section<'_>) -> Option<&'static ProviderEntry> {
+pub fn catalogued(name: &Located<String>, section: &Section<'_>) -> Option<&'static ProviderEntry> {
     let Some(wanted) = section.str("catalogue") else { return catalogue::find(&name.value) };
     let found = catalogue::find(&wanted.value);
     if found.is_none() {

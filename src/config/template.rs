@@ -27,8 +27,16 @@ listen = "127.0.0.1:8080"
 # log = "decisions.jsonl"              # one line a decision, for `weighbridge replay` and `tune`
 # prompts = false                      # true keeps the text that was weighed, for `eval`
 
-# Providers serve models. openai, anthropic, gemini, groq, mistral and deepseek need no base_url
-# and read the usual environment variable; any OpenAI-compatible server needs its address.
+# What is known of models without configuration: `weighbridge models --all` lists it, and
+# `weighbridge models --refresh FILE|URL` takes newer facts from LiteLLM's public price list.
+[catalogue]
+# path = "weighbridge-models.json"     # where newer facts are kept; relative to this file
+
+# Providers serve models. Those of the catalogue (openai, anthropic, gemini, azure, bedrock,
+# mistral, cohere, groq, together, fireworks, deepseek, xai, openrouter, perplexity, cerebras,
+# nvidia, huggingface, cloudflare, databricks, vertex, ollama, vllm, lmstudio, llamacpp, tgi) need
+# no base_url and read the usual environment variable; `catalogue = "groq"` gives another name to
+# one of them. Any other OpenAI-compatible server needs its address.
 [providers.openai]
 dialect = "openai"
 api_key_env = "OPENAI_API_KEY"
@@ -42,8 +50,12 @@ api_key_env = "OPENAI_API_KEY"
 dialect = "openai"
 base_url = "http://127.0.0.1:11434/v1"
 
-# Models, with what they cost and what they can do. What is left out is unknown and rejects
-# nothing. Abilities: tools, images, audio, documents, json_schema, reasoning.
+# Models, with what they cost and what they can do. What is left out is taken from the catalogue,
+# by provider and upstream_name or by `catalogue = "openai/gpt-4o"`; what nobody knows rejects
+# nothing. Abilities: tools, parallel_tools, images, audio, documents, json_schema, reasoning,
+# streaming, embeddings; `lacks` denies some. A price may also have cache_write_usd_per_mtok,
+# cache_write_1h_usd_per_mtok, reasoning_usd_per_mtok, audio_input_usd_per_mtok,
+# audio_output_usd_per_mtok, request_usd and long_prompt = { above_prompt_tokens = 200000, … }.
 [models.small]
 provider = "local"
 upstream_name = "qwen3:8b"
@@ -54,9 +66,7 @@ abilities = ["tools", "json_schema"]
 [models.large]
 provider = "openai"
 upstream_name = "gpt-5.5"
-context_window = 400000
-price = { input_usd_per_mtok = 5.0, output_usd_per_mtok = 30.0, cached_input_usd_per_mtok = 0.5 }
-abilities = ["tools", "images", "documents", "json_schema", "reasoning"]
+# context_window, max_output_tokens, price and abilities are in the catalogue
 
 # A policy is a name that callers put in `model`. Each request is scored from 0 (any model will
 # do) to 1 (only the best will); the first tier whose `below` is greater than the score serves.

@@ -28,12 +28,8 @@ impl Ladder {
             .with_context(|| format!("--threshold {threshold} does not lie in 0..1"))?;
         let card = |name: &str| ModelCard {
             name: name.to_owned(),
-            provider: String::new(),
             upstream_name: name.to_owned(),
-            context_window: None,
-            max_output_tokens: None,
-            price: None,
-            abilities: None,
+            ..ModelCard::default()
         };
         let tiers = vec![
             Tier { name: "cheap".to_owned(), below: Some(below), models: vec![0] },

@@ -147,14 +147,13 @@ mod tests {
             name: name.to_owned(),
             provider: "p".to_owned(),
             upstream_name: name.to_owned(),
-            context_window: None,
-            max_output_tokens: None,
             price: Some(Price {
                 input_nano_usd_per_mtok: 0,
                 output_nano_usd_per_mtok: output_price,
                 ..Price::default()
             }),
-            abilities: Some(abilities.iter().copied().collect()),
+            abilities: abilities.iter().copied().collect(),
+            ..ModelCard::default()
         }
     }
 

@@ -19,7 +19,7 @@ use super::{
     settle::{FINISHED, Settlement},
 };
 use crate::{
-    policy::{Ability, ModelCard},
+    policy::{Ability, Mode, ModelCard},
     protocol::{
         chunk::AnswerFacts,
         embeddings::{EmbeddingRequest, read_cohere, read_gemini, read_openai_usage},
@@ -236,7 +236,10 @@ impl Gateway {
             let message = format!("no provider is named `{}`", card.provider);
             return Err(UpstreamError::Connect(message).into());
         };
-        let dialect = provider.dialect(request.surface);
+        let dialect = match (card.mode, provider.api) {
+            (Some(Mode::Responses), Api::OpenAi | Api::Azure) => Dialect::OpenAiResponses,
+            _ => provider.dialect(request.surface),
+        };
         let show = Show {
             id: answer_id(request.surface),
             model: name.clone(),
@@ -277,6 +280,7 @@ impl Gateway {
         let target = Target {
             max_output_tokens: card.max_output_tokens.unwrap_or(DEFAULT_MAX_OUTPUT),
             json_schema: card.can(Ability::JsonSchema),
+            reasoning: card.can(Ability::Reasoning),
             reasoning_content: provider.quirks.reasoning_content,
             old_max_tokens: provider.quirks.old_max_tokens,
             stream_usage: provider.quirks.stream_usage,

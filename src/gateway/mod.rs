@@ -428,10 +428,14 @@ pub fn needs(request: &Incoming) -> Needs {
     let content = &request.content;
     let abilities = [
         (Ability::Tools, content.tools),
+        (Ability::ParallelTools, content.parallel_tools),
         (Ability::Images, content.images),
         (Ability::Audio, content.audio),
         (Ability::Documents, content.documents),
         (Ability::JsonSchema, content.json_schema),
+        (Ability::Reasoning, content.reasoning),
+        (Ability::Streaming, request.stream),
+        (Ability::Embeddings, content.embeddings),
     ];
     Needs {
         prompt_tokens: estimate_tokens(request),

@@ -111,8 +111,7 @@ fn at_provider<'c>(config: &'c Config, model: &str) -> Option<Target<'c>> {
     if let Some(index) = configured {
         return Some(Target::Model { models: Arc::clone(&config.models), index });
     }
-    let card =
-        ModelCard { upstream_name: upstream_name.to_owned(), ..ModelCard::named(model, provider) };
+    let card = config.unconfigured(model, provider, upstream_name);
     Some(Target::Model { models: Arc::new([card]), index: 0 })
 }
 
@@ -191,6 +190,27 @@ mod tests {
         ] {
             assert_eq!(describe(&config, model), expected, "{model}");
         }
+    }
+
+    #[test]
+    fn a_model_that_is_not_configured_has_the_facts_of_the_catalogue() {
+        let config = config(
+            r#"
+            providers.fast = { catalogue = "groq" }
+            models.small = { provider = "fast" }
+            policies.mine.tiers = [{ name = "one", models = ["small"] }]
+            "#,
+        );
+        let card = |model: &str| match resolve(&config, model, &Dial::default()) {
+            Ok(Target::Model { models, index }) => models[index].clone(),
+            other => panic!("{other:?}"),
+        };
+        let known = card("fast/openai/gpt-oss-120b");
+        assert_eq!(known.context_window, Some(131_072));
+        assert!(known.price.is_some());
+        let unknown = card("fast/of-tomorrow");
+        assert_eq!((unknown.context_window, unknown.price), (None, None));
+        assert!(unknown.abilities.is_unknown());
     }
 
     #[test]

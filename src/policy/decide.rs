@@ -187,8 +187,6 @@ fn nearest(thresholds: &[Probability], score: Probability) -> Option<f32> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -204,9 +202,8 @@ mod tests {
             provider: "p".to_owned(),
             upstream_name: name.to_owned(),
             context_window: window,
-            max_output_tokens: None,
-            price: None,
-            abilities: Some(abilities.iter().copied().collect::<BTreeSet<_>>()),
+            abilities: abilities.iter().copied().collect(),
+            ..ModelCard::default()
         }
     }
 

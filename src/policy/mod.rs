@@ -5,21 +5,21 @@
 //! route: the candidates to try, in order, with the reason. The gateway and the offline
 //! commands call the same function, so a recorded decision can be replayed.
 
+mod abilities;
 mod decide;
 mod needs;
 pub mod order;
 pub mod session;
 
+pub use abilities::{Abilities, Ability};
 pub use decide::{Candidate, Decision, Override, Reason, Rejection};
-pub use needs::{Ability, Lack, Needs};
+pub use needs::{Lack, Needs};
 pub use order::{Arrangement, Load, Modifier, Order};
-
-use std::collections::BTreeSet;
 
 use crate::units::{Price, Probability};
 
 /// What the configuration says of one model.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ModelCard {
     /// The name callers and policies use.
     pub name: String,
@@ -33,8 +33,43 @@ pub struct ModelCard {
     pub max_output_tokens: Option<u32>,
     /// `None` when unknown: then no cost is reported.
     pub price: Option<Price>,
-    /// What the model can do; `None` when unknown, which rejects nothing.
-    pub abilities: Option<BTreeSet<Ability>>,
+    /// What the model can do; what is unknown rejects nothing.
+    pub abilities: Abilities,
+    /// What it is asked through; `None` when unknown.
+    pub mode: Option<Mode>,
+}
+
+/// The endpoint that a model answers on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// Chat, and what is translated into it.
+    #[default]
+    Chat,
+    /// OpenAI's responses only.
+    Responses,
+    /// Embeddings only.
+    Embeddings,
+}
+
+impl Mode {
+    /// Every mode.
+    pub const ALL: [Self; 3] = [Self::Chat, Self::Responses, Self::Embeddings];
+    /// Their names, in the order of [`Self::ALL`].
+    pub const NAMES: [&str; 3] = ["chat", "responses", "embeddings"];
+
+    /// The spelling in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Responses => "responses",
+            Self::Embeddings => "embeddings",
+        }
+    }
+
+    /// The mode with this spelling.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|mode| mode.name() == name)
+    }
 }
 
 impl ModelCard {
@@ -44,16 +79,13 @@ impl ModelCard {
             name: name.to_owned(),
             provider: provider.to_owned(),
             upstream_name: name.to_owned(),
-            context_window: None,
-            max_output_tokens: None,
-            price: None,
-            abilities: None,
+            ..Self::default()
         }
     }
 
     /// Whether the model can do this, or nobody has said that it cannot.
     pub fn can(&self, ability: Ability) -> bool {
-        self.abilities.as_ref().is_none_or(|abilities| abilities.contains(&ability))
+        self.abilities.has(ability) != Some(false)
     }
 }
 

@@ -5,59 +5,7 @@
 
 use std::fmt;
 
-use super::ModelCard;
-
-/// Something a model can do and a request can require.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Ability {
-    /// Calls tools.
-    Tools,
-    /// Sees images.
-    Images,
-    /// Hears audio.
-    Audio,
-    /// Reads attached documents.
-    Documents,
-    /// Answers in a given JSON schema.
-    JsonSchema,
-    /// Thinks before it answers, at a given effort.
-    Reasoning,
-}
-
-impl Ability {
-    /// Every ability, in the order they are reported.
-    pub const ALL: [Self; 6] = [
-        Self::Tools,
-        Self::Images,
-        Self::Audio,
-        Self::Documents,
-        Self::JsonSchema,
-        Self::Reasoning,
-    ];
-
-    /// The spelling in the configuration.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Tools => "tools",
-            Self::Images => "images",
-            Self::Audio => "audio",
-            Self::Documents => "documents",
-            Self::JsonSchema => "json_schema",
-            Self::Reasoning => "reasoning",
-        }
-    }
-
-    /// The ability with this spelling.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|ability| ability.name() == name)
-    }
-}
-
-impl fmt::Display for Ability {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
+use super::{Ability, ModelCard};
 
 /// What a request needs.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -110,9 +58,8 @@ impl Needs {
     /// The first thing that `model` lacks; `None` when it can serve. Unknown facts of a model
     /// reject nothing.
     pub fn unmet_by(&self, model: &ModelCard) -> Option<Lack> {
-        if let Some(abilities) = &model.abilities
-            && let Some(missing) = self.abilities.iter().find(|a| !abilities.contains(a))
-        {
+        let lacking = |ability: &&Ability| model.abilities.has(**ability) == Some(false);
+        if let Some(missing) = self.abilities.iter().find(lacking) {
             return Some(Lack::Ability(*missing));
         }
         if let (Some(needed), Some(max)) = (self.output_tokens, model.max_output_tokens)

@@ -121,24 +121,34 @@ struct Usage {
 struct PromptDetails {
     #[serde(default)]
     cached_tokens: Option<u64>,
+    /// OpenRouter's addition.
+    #[serde(default)]
+    cache_write_tokens: Option<u64>,
+    #[serde(default)]
+    audio_tokens: Option<u64>,
 }
 
 #[derive(Deserialize)]
 struct CompletionDetails {
     #[serde(default)]
     reasoning_tokens: Option<u64>,
+    #[serde(default)]
+    audio_tokens: Option<u64>,
 }
 
 impl From<Usage> for TokenCount {
     fn from(usage: Usage) -> Self {
+        let prompt = usage.prompt_tokens_details.as_ref();
+        let completion = usage.completion_tokens_details.as_ref();
         Self {
             prompt_tokens: usage.prompt_tokens.unwrap_or(0),
             completion_tokens: usage.completion_tokens.unwrap_or(0),
-            cached_tokens: usage.prompt_tokens_details.and_then(|d| d.cached_tokens).unwrap_or(0),
-            reasoning_tokens: usage
-                .completion_tokens_details
-                .and_then(|d| d.reasoning_tokens)
-                .unwrap_or(0),
+            cached_tokens: prompt.and_then(|d| d.cached_tokens).unwrap_or(0),
+            cache_write_tokens: prompt.and_then(|d| d.cache_write_tokens).unwrap_or(0),
+            cache_write_1h_tokens: 0,
+            audio_prompt_tokens: prompt.and_then(|d| d.audio_tokens).unwrap_or(0),
+            reasoning_tokens: completion.and_then(|d| d.reasoning_tokens).unwrap_or(0),
+            audio_completion_tokens: completion.and_then(|d| d.audio_tokens).unwrap_or(0),
         }
     }
 }

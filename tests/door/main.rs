@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod binary;
+mod catalogue;
 mod decisions;
 mod deployments;
 mod dialects;

@@ -74,7 +74,9 @@ impl From<Usage> for TokenCount {
             prompt_tokens: usage.input_tokens,
             completion_tokens: usage.output_tokens,
             cached_tokens: usage.cache_read_tokens,
+            cache_write_tokens: usage.cache_write_tokens,
             reasoning_tokens: usage.reasoning_tokens,
+            ..Self::default()
         }
     }
 }
