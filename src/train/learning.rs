@@ -43,14 +43,14 @@ pub fn curve(
             bail!("{count} labels of {n} rows leave too little to learn from or to judge on");
         }
         let mut found: Vec<Vec<(&'static str, [f64; 3])>> = Vec::new();
-        let mut kept = 0;
+        let mut prior_share = 0.0;
         for seed in 1..=seeds {
             let order = Random::new(seed).permutation(n);
             let (learn, test) = order.split_at(count);
             let (features_of, labels_of) = (features.select(learn), labels.select(learn));
             let words_of: Vec<f64> = learn.iter().map(|row| words[*row]).collect();
             let fitted = pair::train(&features_of, &labels_of, prior, &words_of, seed)?;
-            kept += usize::from(fitted.prior_kept);
+            prior_share += fitted.prior_share / seeds as f64;
             let judged = Judged::new(features, labels, test);
             let uniform = &mut Random::new(seed ^ 0x5eed);
             let random: Vec<f64> = test.iter().map(|_| uniform.uniform()).collect();
@@ -78,11 +78,10 @@ pub fn curve(
                 figures: vec![("APGR", figure(0)), ("AUROC", figure(1)), ("ECE", figure(2))],
             });
         }
-        if kept > 0 {
-            notes.push(format!(
-                "With {count} labels the prior's order was kept in {kept} of {seeds} draws."
-            ));
-        }
+        notes.push(format!(
+            "With {count} labels the head keeps {:.0} % of the prior, mean over the draws.",
+            prior_share * 100.0
+        ));
     }
     let title =
         format!("Learning curve: mean over {seeds} draws of labels, judged on all other rows (n)");

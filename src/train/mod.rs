@@ -13,6 +13,7 @@
 //! encoder give the same bytes. The arithmetic is in [`ridge`], [`dual`] and [`platt`], the
 //! figures in [`crate::evaluate::metrics`] and [`judge`].
 
+pub mod blocks;
 pub mod dual;
 pub mod features;
 pub mod general;
@@ -23,7 +24,9 @@ pub mod learning;
 pub mod linear;
 pub mod output;
 pub mod pair;
+pub mod pair_report;
 pub mod platt;
+pub mod prior_share;
 pub mod recipe;
 pub mod report;
 pub mod ridge;
