@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{ModelArg, inputs};
 use crate::{
-    config::Config,
+    config::ClassifierConfig,
     evaluate::{placement::Placement, rows::Data},
 };
 
@@ -17,7 +17,7 @@ use crate::{
     after_help = "Some tens of answers are enough to start with: the interval says how sure it is.\n\nExample:\n  weighbridge calibrate-model --data answers.jsonl --name qwen3-8b --max-failure 0.2"
 )]
 pub struct CalibrateArgs {
-    /// Labelled prompts, JSON Lines, plain or .gz; a directory means all such files in it
+    /// Labelled prompts, in any layout that `eval` reads; a directory means all such files in it
     #[arg(long, value_name = "FILE", required = true)]
     data: Vec<PathBuf>,
     /// The model, as the data names it
@@ -44,9 +44,9 @@ pub fn calibrate(args: CalibrateArgs) -> anyhow::Result<ExitCode> {
     }
     let data = Data::read(&args.data)?;
     let index = data.model(&args.name)?;
-    let mut config = Config::default();
-    inputs::apply(&args.model, &mut config)?;
-    let model = inputs::load_model(&config)?;
+    let mut classifier = ClassifierConfig::default();
+    inputs::apply(&args.model, &mut classifier)?;
+    let model = inputs::load_model(&classifier)?;
     let rows = data.rows.iter().filter_map(|row| Some((row.text.as_str(), row.score(index)?)));
     let rows: Vec<(&str, f64)> = rows.collect();
     let mut answers = Vec::with_capacity(rows.len());

@@ -7,19 +7,18 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::Args;
 use serde_json::Map;
 
 use super::{ConfigArg, ModelArg, inputs};
 use crate::{
-    classify::model::{Device, LoadOptions, Model},
-    config::environment::DEFAULT_THRESHOLD,
+    config::{Config, environment::DEFAULT_THRESHOLD},
     evaluate::{
-        self, Loaded, Question, Tools,
+        self, Question, Tools,
         import::Format,
         ladder::Ladder,
-        report::{Report, charts, html},
+        report::{Report, Shows, charts, html},
         results::Results,
         suite::Suite,
     },
@@ -46,10 +45,10 @@ pub struct EvalArgs {
     /// Scores from here on go to the strong model of a pair
     #[arg(long, value_name = "0..1", default_value_t = DEFAULT_THRESHOLD)]
     threshold: f32,
-    /// The policy of --config to judge: its tiers name the models [default: the only one]
+    /// The policy of --config to judge: its tiers name the models [default: the only one, or auto]
     #[arg(long, value_name = "NAME", requires = "config")]
     policy: Option<String>,
-    /// Configuration file with the policy
+    /// Configuration file with the policy, and the model unless --model names one
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// A suite by name (routellm, train-pairs) or file
@@ -95,8 +94,16 @@ fn format_named(name: &str) -> Result<Format, String> {
 }
 
 pub fn eval(args: EvalArgs) -> anyhow::Result<ExitCode> {
-    let model = load(args.model.model.as_deref(), &args)?;
-    let against = args.against.as_deref().map(|dir| load(Some(dir), &args)).transpose()?;
+    let config = args.config.clone().map(|path| ConfigArg { config: Some(path) });
+    let config = config.as_ref().map(inputs::load_config).transpose()?.flatten();
+    let judged_by = |model: &ModelArg| match &config {
+        Some(config) => inputs::pinned_model(model, config),
+        None => inputs::pinned_model(model, &Config::default()),
+    };
+    let model = judged_by(&args.model)?;
+    let against =
+        args.against.clone().map(|dir| ModelArg { model: Some(dir), ..args.model.clone() });
+    let against = against.as_ref().map(judged_by).transpose()?;
     let tools = Tools {
         model: &model,
         against: against.as_ref(),
@@ -109,13 +116,10 @@ pub fn eval(args: EvalArgs) -> anyhow::Result<ExitCode> {
     let suite = args.suite.as_deref().map(Suite::find).transpose()?;
     let reports = match (&suite, &args.from) {
         (Some(suite), Some(from)) => run(suite, from, &args, &tools)?,
-        _ => vec![single(&args, &tools)?],
+        _ => vec![single(&args, config.as_ref(), &tools)?],
     };
     let about = suite.as_ref().map(|suite| (suite.name.as_str(), suite.about.as_str()));
     let results = Results::new(about, &reports);
-    for report in &reports {
-        println!("{report}");
-    }
     for path in args.json.iter().chain(&args.results) {
         let mut text = serde_json::to_string_pretty(&results)?;
         text.push('\n');
@@ -131,6 +135,10 @@ pub fn eval(args: EvalArgs) -> anyhow::Result<ExitCode> {
             write(&dir.join(name), &svg)?;
         }
     }
+    let mut out = std::io::stdout().lock();
+    for report in &reports {
+        writeln!(out, "{report}")?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -141,6 +149,7 @@ fn run(
     tools: &Tools<'_>,
 ) -> anyhow::Result<Vec<Report>> {
     let mut reports = Vec::new();
+    let shows = suite.shows()?;
     for set in &suite.sets {
         let ladder = Ladder::pair(&set.strong, &set.weak, args.threshold)?;
         let question = Question {
@@ -150,6 +159,7 @@ fn run(
             ladder: Some(&ladder),
             drop: &set.drop,
             lessons: &args.train_data,
+            shows: shows.clone(),
         };
         let report = evaluate::evaluate(&question, tools)
             .with_context(|| format!("the set {} of {}", set.name, suite.name))?;
@@ -158,8 +168,8 @@ fn run(
     Ok(reports)
 }
 
-fn single(args: &EvalArgs, tools: &Tools<'_>) -> anyhow::Result<Report> {
-    let ladder = ladder(args)?;
+fn single(args: &EvalArgs, config: Option<&Config>, tools: &Tools<'_>) -> anyhow::Result<Report> {
+    let ladder = ladder(args, config)?;
     let names = args.data.iter().filter_map(|path| path.file_name());
     let names: Vec<_> = names.map(|name| name.to_string_lossy()).collect();
     let name = match &ladder {
@@ -175,42 +185,19 @@ fn single(args: &EvalArgs, tools: &Tools<'_>) -> anyhow::Result<Report> {
         ladder: ladder.as_ref(),
         drop: &Map::new(),
         lessons: &args.train_data,
+        shows: Shows::default(),
     };
     evaluate::evaluate(&question, tools)
 }
 
 /// The tiers that flags name; `None` when they name none.
-fn ladder(args: &EvalArgs) -> anyhow::Result<Option<Ladder>> {
+fn ladder(args: &EvalArgs, config: Option<&Config>) -> anyhow::Result<Option<Ladder>> {
     if let (Some(strong), Some(weak)) = (&args.strong, &args.weak) {
         return Ladder::pair(strong, weak, args.threshold).map(Some);
     }
-    let Some(path) = &args.config else { return Ok(None) };
-    let config = ConfigArg { config: Some(path.clone()) };
-    let Some(config) = inputs::load_config(&config)? else { return Ok(None) };
-    let policy = match (config.policies.as_slice(), &args.policy) {
-        ([only], None) => only,
-        (policies, name) => {
-            let names: Vec<&str> = policies.iter().map(crate::policy::Policy::name).collect();
-            let Some(name) = name else {
-                bail!("name a policy with --policy: {}", names.join(", "));
-            };
-            policies.iter().find(|policy| policy.name() == name).with_context(|| {
-                format!("there is no policy `{name}`; there are: {}", names.join(", "))
-            })?
-        }
-    };
+    let Some(config) = config else { return Ok(None) };
+    let policy = inputs::policy(config, args.policy.as_deref())?;
     Ladder::policy(policy.clone(), config.models.to_vec()).map(Some)
-}
-
-fn load(model: Option<&str>, args: &EvalArgs) -> anyhow::Result<Loaded> {
-    let files = inputs::model_files(model)?;
-    let name = args.model.device.as_deref().unwrap_or("auto");
-    let device = Device::from_name(name)
-        .with_context(|| format!("--device {name}: use auto, cpu or cuda:N"))?;
-    let options = LoadOptions { device, ..LoadOptions::default() };
-    let model = Model::load(&files, options)
-        .with_context(|| format!("the model {} cannot be used", files.name))?;
-    Ok(Loaded::new(&files, model))
 }
 
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {

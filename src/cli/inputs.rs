@@ -8,10 +8,11 @@ use super::{ConfigArg, ModelArg};
 use crate::{
     classify::model::{Device, Model, ModelFiles},
     config::{
-        self, Config, ConfigError,
+        self, ClassifierConfig, Config, ConfigError,
         catalogue::{LOCAL_FILE, Models},
         environment,
     },
+    evaluate::Loaded,
     policy::Policy,
 };
 
@@ -54,24 +55,26 @@ pub fn discovered() -> anyhow::Result<Config> {
     Ok(found.config)
 }
 
-/// A policy by name; the only one when its name was left at the default.
-pub fn policy<'c>(config: &'c Config, name: &str) -> anyhow::Result<&'c Policy> {
-    match config.policies.as_slice() {
-        [only] if name == "auto" => Ok(only),
-        policies => policies
-            .iter()
-            .find(|policy| policy.name() == name)
-            .with_context(|| format!("there is no policy `{name}`")),
+/// The named policy; without a name the only one, or of several `auto`.
+pub fn policy<'c>(config: &'c Config, name: Option<&str>) -> anyhow::Result<&'c Policy> {
+    let policies = config.policies.as_slice();
+    if let ([only], None) = (policies, name) {
+        return Ok(only);
     }
+    let name = name.unwrap_or("auto");
+    policies.iter().find(|policy| policy.name() == name).with_context(|| {
+        let names: Vec<&str> = policies.iter().map(Policy::name).collect();
+        format!("there is no policy `{name}`; name one with --policy: {}", names.join(", "))
+    })
 }
 
 /// Puts the flags into the configuration: they win.
-pub fn apply(arg: &ModelArg, config: &mut Config) -> anyhow::Result<()> {
+pub fn apply(arg: &ModelArg, classifier: &mut ClassifierConfig) -> anyhow::Result<()> {
     if let Some(model) = &arg.model {
-        config.classifier.model = Some(model.clone());
+        classifier.model = Some(model.clone());
     }
     if let Some(device) = &arg.device {
-        config.classifier.load.device = Device::from_name(device)
+        classifier.load.device = Device::from_name(device)
             .with_context(|| format!("--device {device}: use auto, cpu or cuda:N"))?;
     }
     Ok(())
@@ -96,10 +99,23 @@ pub fn model_files(model: Option<&str>) -> anyhow::Result<ModelFiles> {
     bail!("the model {model} cannot be loaded: {hint}")
 }
 
+/// The model that judges offline, pinned by its files: the one of the flags, else the configured
+/// one, with the configured bound on what is scored.
+pub fn pinned_model(arg: &ModelArg, config: &Config) -> anyhow::Result<Loaded> {
+    let mut classifier = config.classifier.clone();
+    apply(arg, &mut classifier)?;
+    let (files, model) = loaded(&classifier)?;
+    Ok(Loaded::new(&files, model))
+}
+
 /// Loads the configured model.
-pub fn load_model(config: &Config) -> anyhow::Result<Model> {
-    let classifier = &config.classifier;
+pub fn load_model(classifier: &ClassifierConfig) -> anyhow::Result<Model> {
+    loaded(classifier).map(|(_, model)| model)
+}
+
+fn loaded(classifier: &ClassifierConfig) -> anyhow::Result<(ModelFiles, Model)> {
     let files = model_files(classifier.model.as_deref())?;
-    let name = files.name.clone();
-    Model::load(&files, classifier.load).with_context(|| format!("the model {name} cannot be used"))
+    let model = Model::load(&files, classifier.load)
+        .with_context(|| format!("the model {} cannot be used", files.name))?;
+    Ok((files, model))
 }

@@ -47,9 +47,9 @@ pub struct ScoreArgs {
     /// JSON Lines of {"id", "prompt"} or {"id", "messages"}; `-` for standard input
     #[arg(long, value_name = "FILE|-")]
     input: Option<PathBuf>,
-    /// The policy to decide with [default: auto, or the only one]
-    #[arg(long, value_name = "NAME", default_value = "auto")]
-    policy: String,
+    /// The policy to decide with [default: the only one, or auto]
+    #[arg(long, value_name = "NAME")]
+    policy: Option<String>,
     #[command(flatten)]
     config: ConfigArg,
     #[command(flatten)]
@@ -82,9 +82,9 @@ pub fn score(args: ScoreArgs) -> anyhow::Result<ExitCode> {
                 .config
         }
     };
-    inputs::apply(&args.model, &mut config)?;
-    let policy = inputs::policy(&config, &args.policy)?;
-    let model = inputs::load_model(&config)?;
+    inputs::apply(&args.model, &mut config.classifier)?;
+    let policy = inputs::policy(&config, args.policy.as_deref())?;
+    let model = inputs::load_model(&config.classifier)?;
     let settings = QueueSettings { capacity: 2 * IN_FLIGHT, ..config.classifier.queue.clone() };
     let queue = ScoringQueue::start(&model, settings)?;
 

@@ -65,7 +65,7 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
             (config, Some(sentence))
         }
     };
-    inputs::apply(&args.model, &mut config)?;
+    inputs::apply(&args.model, &mut config.classifier)?;
     config.server.listen = args.listen.unwrap_or(config.server.listen);
 
     let listener = bind(config.server.listen).await?;
@@ -80,7 +80,7 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let loading = {
         let gateway = Arc::clone(&gateway);
         tokio::task::spawn_blocking(move || {
-            let model = inputs::load_model(gateway.config())?;
+            let model = inputs::load_model(&gateway.config().classifier)?;
             let queue = ScoringQueue::start(&model, gateway.config().classifier.queue.clone())?;
             gateway.scoring_ready(queue);
             anyhow::Ok(model)

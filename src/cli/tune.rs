@@ -1,7 +1,7 @@
 //! `tune`: thresholds for a goal, with what they promise on unseen rows, into the configuration.
 
 use std::{
-    io::IsTerminal as _,
+    io::{IsTerminal as _, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -11,13 +11,16 @@ use clap::Args;
 use serde_json::{Map, json};
 use toml_edit::{DocumentMut, Item};
 
-use super::{ConfigArg, ModelArg, inputs, replay};
+use super::{ConfigArg, ModelArg, inputs};
 use crate::{
+    config::Config,
     evaluate::{
-        self, Loaded, Question, Tools,
+        self, Question, Tools,
+        import::decisions,
         judged::Judged,
         ladder::Ladder,
         metrics::Interval,
+        report::Shows,
         tune::{Goal, Outcome, Results, Tuned, tune as find},
     },
     policy::Policy,
@@ -34,9 +37,9 @@ use crate::{
 pub struct TuneArgs {
     #[command(flatten)]
     config: ConfigArg,
-    /// The policy whose thresholds are tuned
-    #[arg(long, value_name = "NAME", default_value = "auto")]
-    policy: String,
+    /// The policy whose thresholds are tuned [default: the only one, or auto]
+    #[arg(long, value_name = "NAME")]
+    policy: Option<String>,
     /// Labelled prompts with results of every tier's model, in any layout that `eval` reads
     #[arg(long, value_name = "FILE", group = "rows")]
     data: Vec<PathBuf>,
@@ -79,26 +82,22 @@ pub fn tune(args: TuneArgs) -> anyhow::Result<ExitCode> {
         .context("there is no configuration: name one with --config")?;
     let config = inputs::load_config(&ConfigArg { config: Some(path.clone()) })?
         .context("there is no configuration")?;
-    let policy = inputs::policy(&config, &args.policy)?;
+    let policy = inputs::policy(&config, args.policy.as_deref())?;
     let ladder = Ladder::policy(policy.clone(), config.models.to_vec())?;
-    let results = if args.log.is_empty() {
-        labelled(&args, &config.classifier.model, &ladder)?
-    } else {
-        recorded(&args.log)?
-    };
+    let results =
+        if args.log.is_empty() { labelled(&args, &config, &ladder)? } else { recorded(&args.log)? };
     let current = ladder.thresholds();
     if args.table {
         return table(&args, &results, &current, policy);
     }
     let goal = goal(&args)?;
     let tuned = find(&results, &current, goal, args.seed)?;
+    let mut out = std::io::stdout().lock();
     if args.json {
-        println!(
-            "{}",
-            serde_json::to_string_pretty(&json!({"policy": policy.name(), "tuned": tuned}))?
-        );
+        let found = json!({"policy": policy.name(), "tuned": tuned});
+        writeln!(out, "{}", serde_json::to_string_pretty(&found)?)?;
     } else {
-        print(&tuned, &current, policy);
+        print(&mut out, &tuned, &current, policy)?;
     }
     let text = std::fs::read_to_string(&path)?;
     let edited = with_thresholds(&text, policy, &tuned.thresholds)?;
@@ -107,8 +106,7 @@ pub fn tune(args: TuneArgs) -> anyhow::Result<ExitCode> {
             .with_context(|| format!("{} cannot be written", path.display()))?;
         eprintln!("wrote {}", path.display());
     } else if !args.json {
-        print!("\n{}", diff(&path, &text, &edited));
-        println!("\n--write changes the file.");
+        writeln!(out, "\n{}\n--write changes the file.", diff(&path, &text, &edited))?;
     }
     if !tuned.reached {
         eprintln!("the goal is not reached on rows that did not choose the thresholds");
@@ -134,17 +132,8 @@ fn goal(args: &TuneArgs) -> anyhow::Result<Goal> {
 }
 
 /// Scores and results of labelled rows.
-fn labelled(
-    args: &TuneArgs,
-    configured: &Option<String>,
-    ladder: &Ladder,
-) -> anyhow::Result<Results> {
-    let name = args.model.model.as_deref().or(configured.as_deref());
-    let files = inputs::model_files(name)?;
-    let mut config = crate::config::Config::default();
-    inputs::apply(&args.model, &mut config)?;
-    config.classifier.model = name.map(str::to_owned);
-    let model = Loaded::new(&files, inputs::load_model(&config)?);
+fn labelled(args: &TuneArgs, config: &Config, ladder: &Ladder) -> anyhow::Result<Results> {
+    let model = inputs::pinned_model(&args.model, config)?;
     let question = Question {
         name: String::new(),
         paths: &args.data,
@@ -152,6 +141,7 @@ fn labelled(
         ladder: Some(ladder),
         drop: &Map::new(),
         lessons: &[],
+        shows: Shows::default(),
     };
     let tools = Tools {
         model: &model,
@@ -162,7 +152,7 @@ fn labelled(
         seed: args.seed,
         progress: std::io::stderr().is_terminal(),
     };
-    let (sample, _) = evaluate::collect(&question, &tools)?;
+    let (sample, _) = evaluate::collect(&question, &tools, false)?;
     if sample.rows.is_empty() {
         return Err(evaluate::ladder::no_row(ladder, &sample.models));
     }
@@ -175,10 +165,11 @@ fn labelled(
 fn recorded(paths: &[PathBuf]) -> anyhow::Result<Results> {
     let mut scores = Vec::new();
     for path in paths {
-        replay::read(path, |line| {
+        decisions::lines_of(path, |line| {
             if let Line::Decision(decided) = line {
                 scores.extend(decided.score.filter(|_| decided.policy.is_some()).map(f64::from));
             }
+            Ok(())
         })?;
     }
     Ok(Results { scores, ..Results::default() })
@@ -194,33 +185,38 @@ fn table(
     for share in TABLE {
         found.push(find(results, current, Goal::StrongShare(share), args.seed)?);
     }
+    let mut out = std::io::stdout().lock();
     if args.json {
-        println!(
+        writeln!(
+            out,
             "{}",
             serde_json::to_string_pretty(&json!({"policy": policy.name(), "table": found}))?
-        );
+        )?;
         return Ok(ExitCode::SUCCESS);
     }
-    println!(
+    writeln!(
+        out,
         "{} rows; shares, quality and cost as rows that did not choose the thresholds gave\n",
         results.scores.len()
-    );
-    println!(
+    )?;
+    writeln!(
+        out,
         "{:<24} {:<8} {:<22} {:<22} {:<22}",
         "thresholds", "strong", "quality kept", "quality", "cost share"
-    );
+    )?;
     for tuned in &found {
         let thresholds: Vec<String> = tuned.thresholds.iter().map(|t| format!("{t:.3}")).collect();
         let strong = tuned.promised.shares.last().map_or(0.0, |share| share.value);
         let Outcome { quality_kept, quality, cost_share, .. } = &tuned.promised;
-        println!(
+        writeln!(
+            out,
             "{:<24} {:<8} {:<22} {:<22} {:<22}",
             thresholds.join(" "),
             format!("{:.1} %", 100.0 * strong),
             shown(quality_kept),
             shown(quality),
             shown(cost_share),
-        );
+        )?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -229,28 +225,35 @@ fn shown(interval: &Option<Interval>) -> String {
     interval.map_or_else(|| "-".to_owned(), |interval| interval.to_string())
 }
 
-fn print(tuned: &Tuned, current: &[f64], policy: &Policy) {
-    println!("policy `{}`, {} rows", policy.name(), tuned.n);
-    println!("\n{:<16} {:<24} {:<24}", "", "now", "promised (cross-validated)");
+fn print(
+    out: &mut impl Write,
+    tuned: &Tuned,
+    current: &[f64],
+    policy: &Policy,
+) -> std::io::Result<()> {
+    writeln!(out, "policy `{}`, {} rows", policy.name(), tuned.n)?;
+    writeln!(out, "\n{:<16} {:<24} {:<24}", "", "now", "promised (cross-validated)")?;
     for (at, tier) in policy.tiers().iter().enumerate() {
         let share = |outcome: &Outcome| shown(&outcome.shares.get(at).copied());
-        println!(
+        writeln!(
+            out,
             "{:<16} {:<24} {:<24}",
             format!("share {}", tier.name),
             share(&tuned.before),
             share(&tuned.promised)
-        );
+        )?;
     }
     for (name, of) in [
         ("quality kept", (|outcome| shown(&outcome.quality_kept)) as fn(&Outcome) -> String),
         ("quality", |outcome| shown(&outcome.quality)),
         ("cost share", |outcome| shown(&outcome.cost_share)),
     ] {
-        println!("{name:<16} {:<24} {:<24}", of(&tuned.before), of(&tuned.promised));
+        writeln!(out, "{name:<16} {:<24} {:<24}", of(&tuned.before), of(&tuned.promised))?;
     }
     for ((tier, before), after) in policy.tiers().iter().zip(current).zip(&tuned.thresholds) {
-        println!("below {:<10} {before:<24.4} {after:<24.4}", tier.name);
+        writeln!(out, "below {:<10} {before:<24.4} {after:<24.4}", tier.name)?;
     }
+    Ok(())
 }
 
 /// The configuration with new thresholds: nothing else changes, comments stay.
@@ -261,6 +264,8 @@ fn with_thresholds(text: &str, policy: &Policy, thresholds: &[f64]) -> anyhow::R
         .and_then(|policies| policies.get_mut(policy.name()))
         .and_then(|policy| policy.get_mut("tiers"))
         .with_context(|| format!("the file has no [policies.{}] with tiers", policy.name()))?;
+    // Rounded thresholds still rise.
+    let mut least = -1e-4;
     for (at, threshold) in thresholds.iter().enumerate() {
         let below = match &mut *tiers {
             Item::ArrayOfTables(tables) => tables
@@ -276,7 +281,8 @@ fn with_thresholds(text: &str, policy: &Policy, thresholds: &[f64]) -> anyhow::R
         };
         let below = below.with_context(|| format!("tier {} has no `below` to write", at + 1))?;
         let decor = below.decor().clone();
-        *below = rounded(*threshold).into();
+        least = rounded(*threshold).max(rounded(least + 1e-4));
+        *below = least.into();
         *below.decor_mut() = decor;
     }
     Ok(document.to_string())
@@ -314,7 +320,11 @@ mod tests {
     }
 
     #[test]
-    fn thresholds_change_and_comments_stay_in_both_ways_of_writing_tiers() {
+    fn thresholds_change_and_rise_and_comments_stay_in_both_ways_of_writing_tiers() {
+        let close = "[policies.auto]\ntiers = [\n  { name = \"a\", below = 0.3 },\n  { name = \"b\", below = 0.6 },\n  { name = \"c\" },\n]\n";
+        let edited = with_thresholds(close, &policy(), &[0.25, 0.250001]).unwrap();
+        assert_eq!(edited, close.replace("0.3 ", "0.25 ").replace("0.6 ", "0.2501 "));
+
         let tables = "# mine\n[[policies.auto.tiers]]\nname = \"a\"\nbelow = 0.3   # week one\n[[policies.auto.tiers]]\nname = \"b\"\nbelow = 0.6\n[[policies.auto.tiers]]\nname = \"c\"\n";
         let edited = with_thresholds(tables, &policy(), &[0.25, 0.71236]).unwrap();
         assert_eq!(edited, tables.replace("0.3 ", "0.25 ").replace("0.6", "0.7124"));

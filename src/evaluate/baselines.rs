@@ -12,6 +12,9 @@ pub const FOLDS: usize = 5;
 /// A category's mean counts as much as the mean of all when it has this many rows (chosen: keeps
 /// a category of three rows from ruling).
 const CATEGORY_PRIOR: f64 = 5.0;
+/// Words, each counted once a row, that one fit learns from and one fit predicts: bounds memory to
+/// some 100 MB (chosen; 170,000 rows of 12 words or 10,000 of 200).
+const MOST_WORDS: usize = 4_000_000;
 /// Fewest rows that words are fitted to.
 const LEAST_ROWS: usize = 20;
 
@@ -57,7 +60,7 @@ pub fn routers(
         Some(lessons) => {
             let learn: Vec<&Counts> = lessons.counts.iter().collect();
             let note = format!("TF-IDF and ridge, fitted to {}", lessons.from);
-            (fit(&learn, &lessons.gains, &counts), note)
+            (bounded(&learn, &lessons.gains, &counts, MOST_WORDS, fit), note)
         }
         None => {
             let note = format!(
@@ -113,11 +116,40 @@ fn cross_fitted(counts: &[&Counts], gains: &[f64], folds: &[usize], fit: Fit<'_>
         if learn.is_empty() {
             continue;
         }
-        for (row, score) in at.into_iter().zip(fit(&learn, &targets, &predict)) {
+        let predicted = bounded(&learn, &targets, &predict, MOST_WORDS, fit);
+        for (row, score) in at.into_iter().zip(predicted) {
             if let Some(to) = scores.get_mut(row) {
                 *to = score;
             }
         }
+    }
+    scores
+}
+
+/// `fit`, which learns from evenly spaced rows that hold about `most` words, and predicts so many at
+/// a time.
+fn bounded(
+    learn: &[&Counts],
+    targets: &[f64],
+    predict: &[&Counts],
+    most: usize,
+    fit: Fit<'_>,
+) -> Vec<f64> {
+    let words: usize = learn.iter().map(|row| row.len()).sum();
+    let every = words.div_ceil(most).max(1);
+    let learn: Vec<&Counts> = learn.iter().copied().step_by(every).collect();
+    let targets: Vec<f64> = targets.iter().copied().step_by(every).collect();
+    let mut scores = Vec::with_capacity(predict.len());
+    let mut rest = predict;
+    while !rest.is_empty() {
+        let mut words = 0;
+        let fits = rest.iter().take_while(|row| {
+            words += row.len();
+            words <= most
+        });
+        let (part, others) = rest.split_at(fits.count().max(1));
+        scores.extend(fit(&learn, &targets, part));
+        rest = others;
     }
     scores
 }
@@ -168,6 +200,21 @@ mod tests {
         assert_eq!((places[1], places[3]), (0.0, 3.0));
         places.sort_by(f64::total_cmp);
         assert_eq!(places, [0.0, 1.0, 2.0, 3.0]);
+    }
+
+    #[test]
+    fn a_fit_is_given_no_more_words_than_it_may_hold_and_predicts_every_row() {
+        let counts: Vec<Counts> =
+            (0..10u16).map(|row| vec![(row, 1), (row + 50, 1)].into()).collect();
+        let counts: Vec<&Counts> = counts.iter().collect();
+        let gains: Vec<f64> = (0..10).map(f64::from).collect();
+        let fit = |learn: &[&Counts], targets: &[f64], predict: &[&Counts]| -> Vec<f64> {
+            // 20 words at 6 a fit: every fourth row.
+            assert_eq!((learn.len(), targets), (3, &[0.0, 4.0, 8.0][..]));
+            assert!(predict.len() <= 3);
+            predict.iter().map(|row| f64::from(row[0].0)).collect()
+        };
+        assert_eq!(bounded(&counts, &gains, &counts, 6, &fit), gains);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! All routers see the same draws, so that differences between them are paired.
 
+use indicatif::ProgressBar;
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use super::{
@@ -139,9 +140,15 @@ impl Serialize for Measured {
     }
 }
 
-/// Measures all routers on `draws` common draws. The first router is the one that
-/// [`Figure::EqualQuality`] refers to.
-pub fn measure(judged: &Judged, routers: &[Router], draws: usize, seed: u64) -> Vec<Measured> {
+/// Measures all routers on `draws` common draws; `bar` moves by one a draw. The first router is the
+/// one that [`Figure::EqualQuality`] refers to.
+pub fn measure(
+    judged: &Judged,
+    routers: &[Router],
+    draws: usize,
+    seed: u64,
+    bar: &ProgressBar,
+) -> Vec<Measured> {
     let n = judged.len();
     let mut random = Random::new(seed);
     let mut weights = vec![1u32; n];
@@ -157,6 +164,7 @@ pub fn measure(judged: &Judged, routers: &[Router], draws: usize, seed: u64) -> 
         for (to, figures) in drawn.iter_mut().zip(one_draw(judged, routers, &weights)) {
             to.iter_mut().zip(figures).for_each(|(to, figure)| to.push(figure));
         }
+        bar.inc(1);
     }
     let of = |(values, drawn): ([f64; COUNT], Vec<Vec<f64>>)| Measured {
         draws: values
@@ -314,6 +322,10 @@ mod tests {
         Router::by_thresholds("model", "", scores.to_vec(), &ladder)
     }
 
+    fn measured(judged: &Judged, routers: &[Router], draws: usize, seed: u64) -> Vec<Measured> {
+        measure(judged, routers, draws, seed, &ProgressBar::hidden())
+    }
+
     fn value(measured: &Measured, figure: Figure) -> f64 {
         measured.get(figure).unwrap().value
     }
@@ -327,7 +339,7 @@ mod tests {
         // Rows 2 and 3 go to the strong model: qualities 1, 1, 0.5, 0; the means are 0.375 and
         // 0.75. Costs 0.001 and 0.01, twice each.
         let (judged, router) = (judged(), router(&[0.1, 0.9, 0.6, 0.2]));
-        let measured = measure(&judged, &[router], 20, 1).remove(0);
+        let measured = measured(&judged, &[router], 20, 1).remove(0);
         assert!(near(value(&measured, Figure::Quality), 0.625));
         assert!(near(value(&measured, Figure::Cost), 0.0055));
         assert!(near(value(&measured, Figure::Pgr), (0.625 - 0.375) / 0.375));
@@ -337,6 +349,50 @@ mod tests {
         // (0.9, 0.1), (0.9, 0.6), (0.2, 0.1) are won, (0.2, 0.6) is lost.
         assert!(near(value(&measured, Figure::Auroc), 0.75));
         assert!(near(value(&measured, Figure::Brier), (0.01 + 0.01 + 0.36 + 0.64) / 4.0));
+    }
+
+    #[test]
+    fn figures_of_the_curve_worked_by_hand() {
+        // Eleven rows with the scores 0 to 10; only the rows 8, 9 and 10 gain, each 1; costs 1 and
+        // 3. Thresholds at the deciles: shares 0, 2/11, 3/11, … recover 0, 2/3, 1, … of the gap.
+        let gains = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0];
+        let judged = Judged {
+            quality: vec![vec![0.0; 11], gains.to_vec()],
+            cost: vec![vec![1.0; 11], vec![3.0; 11]],
+            unit: CostUnit::Usd,
+            best: vec![0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1],
+            worse: gains.iter().map(|gain| *gain > 0.0).collect(),
+        };
+        let scores: Vec<f64> = (0..11).map(|row| f64::from(row) / 10.0).collect();
+        // The threshold 0.5 sends six rows, the three hard ones among them.
+        let model = router(&scores);
+        // This one finds the hard rows last: shares 0, 2/11, … recover nothing up to 8/11, then
+        // 1/3, 2/3, 1.
+        let turned = router(&scores.iter().rev().copied().collect::<Vec<_>>());
+        let measured = measured(&judged, &[model, turned], 0, 1);
+        let at = |figure| value(&measured[0], figure);
+        // 20 % lies at 0.2 / (2/3) of the first step, 50 % at 0.5 / (2/3), 80 % at 0.4 of the
+        // second, from 2/11 to 3/11.
+        assert!(near(at(Figure::Cpt20), 0.3 * 2.0 / 11.0));
+        assert!(near(at(Figure::Cpt50), 0.75 * 2.0 / 11.0));
+        assert!(near(at(Figure::Cpt80), 2.4 / 11.0));
+        // Quality 3/11 is reached with three strong calls; all strong costs 3 a call.
+        let (three, all) = ((8.0 + 9.0) / 11.0, 3.0);
+        assert!(near(at(Figure::EqualQuality), three / all));
+        assert!(near(value(&measured[1], Figure::EqualQuality), 1.0), "only all calls do");
+        // AIQ: from cost 1 to 15/11 the quality rises to 2/11, to 17/11 it rises to 3/11, then it
+        // stays up to cost 3; on the hull the first two steps are one line.
+        let area = 6.0 / 11.0 * 1.5 / 11.0 + 16.0 / 11.0 * 3.0 / 11.0;
+        assert!(near(at(Figure::Aiq), area / 3.0));
+        // One row a group but in the last, which holds two: each row's own distance, and of the
+        // last two |0.9 + 1 − 2|.
+        let off: f64 = (0..8).map(|row| f64::from(row) / 10.0).sum::<f64>() + 0.2 + 0.1;
+        assert!(near(at(Figure::Ece), off / 11.0));
+        let apgr = (2.0 / 3.0 * 2.0 / 2.0 + 5.0 / 6.0 + 8.0) / 11.0;
+        assert!(near(at(Figure::Apgr), apgr));
+        let turned_apgr = (1.0 / 6.0 + 0.5 + 5.0 / 6.0) / 11.0;
+        let difference = measured[0].minus(&measured[1]);
+        assert!(near(value(&difference, Figure::Apgr), apgr - turned_apgr));
     }
 
     #[test]
@@ -352,7 +408,7 @@ mod tests {
         ));
         assert!(near(brier(&judged, &router, &weights).unwrap(), metrics::brier(&scores, &labels)));
         // Ten rows in ten groups: with weights the border lies behind a repeated row.
-        let once = measure(&judged, &[router], 0, 1).remove(0);
+        let once = measured(&judged, &[router], 0, 1).remove(0);
         assert!(near(
             value(&once, Figure::Ece),
             metrics::ece(&[0.1, 0.9, 0.6, 0.6], &[0., 1., 0., 1.])
@@ -363,7 +419,7 @@ mod tests {
     fn differences_are_paired_and_a_router_equals_itself() {
         let judged = judged();
         let (a, b) = (router(&[0.1, 0.9, 0.6, 0.2]), router(&[0.1, 0.9, 0.6, 0.2]));
-        let measured = measure(&judged, &[a, b], 50, 3);
+        let measured = measured(&judged, &[a, b], 50, 3);
         let difference = measured[0].minus(&measured[1]);
         for figure in Figure::ALL {
             let interval = difference.get(figure).unwrap();

@@ -8,8 +8,9 @@
 //!       → report: text, JSON, HTML, SVG                [`report`]
 //! ```
 //!
-//! [`evaluate`] is that path. A [`suite`] is a list of such questions as data. Training reads rows
-//! ([`rows`]) and measures itself with the same functions.
+//! [`evaluate`] is that path. A [`suite`] is a list of such questions as data. [`tune`] looks for
+//! thresholds on the same columns; [`replay`] and [`rerun`] compare two policies. Training reads
+//! rows ([`rows`]) and measures itself with the same functions.
 
 pub mod baselines;
 pub mod curve;
@@ -24,6 +25,7 @@ pub mod random;
 pub mod record;
 pub mod replay;
 pub mod report;
+pub mod rerun;
 pub mod results;
 pub mod rows;
 pub mod sample;
@@ -43,7 +45,7 @@ use self::{
     import::Format,
     judged::{CostUnit, Judged, Router},
     ladder::Ladder,
-    report::{ModelLine, Report, RowCounts, build::Build, served::ServedReport},
+    report::{ModelLine, Report, RowCounts, Shows, build::Build, served::ServedReport},
     sample::{Collector, Sample, Scorer},
     words::Fit,
 };
@@ -66,6 +68,8 @@ pub struct Question<'a> {
     pub drop: &'a Map<String, Value>,
     /// Rows that the words baseline learns from; none for cross-fitting.
     pub lessons: &'a [PathBuf],
+    /// What the report shows.
+    pub shows: Shows,
 }
 
 /// What it is answered with.
@@ -84,6 +88,29 @@ pub struct Tools<'a> {
     pub seed: u64,
     /// Whether a person watches.
     pub progress: bool,
+}
+
+impl<'a> Tools<'a> {
+    /// Moves with the bytes of the files that were read; its message is the number of prompts
+    /// scored. Hidden where nobody watches.
+    fn bar(&self, paths: &[PathBuf]) -> anyhow::Result<ProgressBar> {
+        let style = "{bar:40} {percent} % read, {msg} prompts scored, {eta} left";
+        Ok(self.styled(style, import::bytes_of(paths)?)?.with_message("0"))
+    }
+
+    fn styled(&self, style: &str, length: u64) -> anyhow::Result<ProgressBar> {
+        if !self.progress {
+            return Ok(ProgressBar::hidden());
+        }
+        Ok(ProgressBar::new(length).with_style(ProgressStyle::with_template(style)?))
+    }
+
+    /// The judged model with its embeddings.
+    fn scorer(&self) -> anyhow::Result<Scorer<'a>> {
+        let model = self.model;
+        let embedder = Embedder::open(&model.model, self.cache, &model.key)?;
+        Ok(Scorer { model: &model.model, embedder: Some(embedder) })
+    }
 }
 
 /// A model and what pins it.
@@ -109,7 +136,7 @@ impl Loaded {
 
 /// Reads, scores, judges.
 pub fn evaluate(question: &Question<'_>, tools: &Tools<'_>) -> anyhow::Result<Report> {
-    let (sample, sources) = collect(question, tools)?;
+    let (sample, sources) = collect(question, tools, true)?;
     let rows = RowCounts {
         read: sample.read,
         used: sample.rows.len(),
@@ -147,26 +174,22 @@ pub fn evaluate(question: &Question<'_>, tools: &Tools<'_>) -> anyhow::Result<Re
         routed,
         served,
         notes,
+        shows: question.shows.clone(),
     })
 }
 
-/// Reads and scores: the rows with what is kept of them, and the files.
+/// Reads and scores: the rows with what is kept of them, and the files. Hashed words are kept for
+/// the words baseline alone.
 pub fn collect(
     question: &Question<'_>,
     tools: &Tools<'_>,
+    with_words: bool,
 ) -> anyhow::Result<(Sample, Vec<rows::Source>)> {
-    let bar = if tools.progress {
-        let style = "{spinner} {pos} prompts scored, {per_sec}";
-        ProgressBar::new_spinner().with_style(ProgressStyle::with_template(style)?)
-    } else {
-        ProgressBar::hidden()
-    };
-    let model = tools.model;
-    let embedder = Embedder::open(&model.model, tools.cache, &model.key)?;
-    let mut scorers = vec![Scorer { model: &model.model, embedder: Some(embedder) }];
+    let bar = tools.bar(question.paths)?;
+    let mut scorers = vec![tools.scorer()?];
     if let Some(against) = tools.against {
         // One encoder under two heads is run once. Two have a cache each.
-        let embedder = if against.key == model.key {
+        let embedder = if against.key == tools.model.key {
             None
         } else {
             let cache = tools.cache.map(|path| {
@@ -178,10 +201,12 @@ pub fn collect(
         };
         scorers.push(Scorer { model: &against.model, embedder });
     }
-    let mut collector = Collector::new(question.ladder, scorers, question.drop, bar);
+    let mut collector = Collector::new(question.ladder, scorers, question.drop, &bar, with_words);
     let sources =
-        import::read(question.paths, question.format, &mut |record| collector.take(record))?;
-    Ok((collector.finish()?, sources))
+        import::read(question.paths, question.format, &bar, &mut |record| collector.take(record))?;
+    let sample = collector.finish()?;
+    bar.finish_and_clear();
+    Ok((sample, sources))
 }
 
 fn route(
@@ -206,6 +231,8 @@ fn route(
             baselines::routers(sample, &judged, first, tools.fit, lessons.as_ref(), tools.seed);
         routers.extend(baselines);
     }
+    let style = "{bar:40} {pos} of {len} bootstrap draws, {eta} left";
+    let bar = tools.styled(style, tools.draws as u64)?;
     let build = Build {
         sample,
         judged: &judged,
@@ -214,8 +241,11 @@ fn route(
         is_compared: tools.against.is_some(),
         draws: tools.draws,
         seed: tools.seed,
+        bar: &bar,
     };
-    Ok(build.routed())
+    let routed = build.routed();
+    bar.finish_and_clear();
+    Ok(routed)
 }
 
 /// Rows that the words baseline learns from.
@@ -224,7 +254,8 @@ fn lessons(question: &Question<'_>, ladder: &Ladder) -> anyhow::Result<Option<Le
         return Ok(None);
     }
     let (mut counts, mut gains) = (Vec::new(), Vec::new());
-    let sources = import::read(question.lessons, None, &mut |record| {
+    let bar = ProgressBar::hidden();
+    let sources = import::read(question.lessons, None, &bar, &mut |record| {
         let results = record.results.unwrap_or_default();
         if let (Some(tiers), Some(text)) = (sample::tiers(ladder, &results), record.text)
             && let (Some((_, weak)), Some((_, strong))) = (tiers.first(), tiers.last())

@@ -1,11 +1,14 @@
-//! Recorded decisions under another policy: what would change.
+//! Another policy on recorded decisions or on labelled rows: what would change.
 //!
-//! Nothing is scored again: the recorded score and needs go through [`Policy::decide`], as they
-//! would have at the gate. Costs of a changed request are what its recorded tokens would have cost
-//! at the new model, which may well have answered at another length: an estimate.
+//! Recorded decisions are not scored again: the recorded score and needs go through
+//! [`Policy::decide`], as they would have at the gate. Costs of a changed request are what its
+//! recorded tokens would have cost at the new model, which may well have answered at another
+//! length: an estimate. Labelled rows ([`super::rerun`]) have results of each tier's model, so both
+//! sides' cost and quality are known.
 
 use std::collections::BTreeMap;
 
+use super::{metrics::Interval, report::build::mean};
 use crate::{
     policy::{Ability, ModelCard, Needs, Override, Policy, Reason},
     telemetry::decisions::Decided,
@@ -15,18 +18,24 @@ use crate::{
 /// What a replay found.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
 pub struct Replayed {
-    /// Decisions that were replayed.
+    /// Requests that were replayed.
     pub requests: usize,
     /// Those among them without a recorded score: they get the default tier.
     pub unscored: usize,
     /// Decisions that were left out, because the caller had named a model.
     pub named: usize,
-    /// As recorded.
+    /// Labelled rows that were left out, because a tier has no result.
+    pub incomplete: usize,
+    /// As recorded, or what labelled rows are compared with.
     pub before: Side,
     /// Under the policy.
     pub after: Side,
+    /// Mean quality after minus before, row by row; `None` without labels.
+    pub quality_change: Option<Interval>,
     /// Requests that another tier would serve.
     pub flips: Vec<Flip>,
+    #[serde(skip)]
+    qualities: Vec<(f64, f64)>,
 }
 
 /// One side of the comparison.
@@ -43,12 +52,16 @@ pub struct Side {
     /// Sum of the scores of requests below the strongest tier: how many of them a mid-strength
     /// model would be expected to fail, if the score is calibrated on this traffic.
     pub expected_misses: f64,
+    /// Share of the scored requests that are no such miss, in 0..=1; `None` when none is scored.
+    pub expected_quality: Option<f64>,
+    /// Mean score of the answers, in 0..=1; `None` without labels.
+    pub quality: Option<Interval>,
 }
 
 /// A request that another tier would serve.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Flip {
-    /// The decision.
+    /// The decision, or the row.
     pub id: String,
     /// Its score.
     pub score: Option<f32>,
@@ -58,6 +71,19 @@ pub struct Flip {
     pub to: String,
     /// The model that would, where one is eligible.
     pub model: Option<String>,
+}
+
+/// What one side does with a request.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Choice<'a> {
+    /// The tier's name.
+    pub tier: Option<&'a str>,
+    /// The model's name.
+    pub model: Option<&'a str>,
+    /// Where it is known.
+    pub cost: Option<NanoUsd>,
+    /// The answer's score in 0..=1, where it was judged.
+    pub quality: Option<f64>,
 }
 
 /// Stands for a tier or model that there is not.
@@ -70,43 +96,83 @@ impl Replayed {
             self.named += 1;
             return;
         }
-        self.requests += 1;
-        let score = decided.score.and_then(Probability::new);
-        self.unscored += usize::from(score.is_none());
-        let score = score.ok_or(Reason::ClassifierUnavailable);
+        let score = decided.score.and_then(Probability::new).ok_or(Reason::ClassifierUnavailable);
         let decision = policy.decide(catalogue, &needs(decided), score, Override::default());
         let card = decision.route.first().and_then(|first| catalogue.get(first.model));
-        let tier = policy.tiers().get(decision.tier).map_or(NONE, |tier| tier.name.as_str());
-        let strongest = policy.tiers().last().map_or(NONE, |tier| tier.name.as_str());
+        let before = Choice {
+            tier: decided.tier.as_deref(),
+            model: decided.served_model.as_deref(),
+            cost: decided.cost_usd.as_deref().and_then(NanoUsd::parse),
+            quality: None,
+        };
+        let model = card.map(|card| card.name.as_str());
+        let after = Choice {
+            tier: policy.tiers().get(decision.tier).map(|tier| tier.name.as_str()),
+            model,
+            cost: if model == before.model { before.cost } else { cost(card, decided) },
+            quality: None,
+        };
+        let strongest = policy.tiers().last().map(|tier| tier.name.as_str());
+        self.compare(&decided.id, decided.score, strongest, before, after);
+    }
 
-        let from = decided.tier.as_deref().unwrap_or(NONE);
-        let served = decided.served_model.as_deref().unwrap_or(NONE);
-        self.before.add(from, served, strongest, decided.score);
-        let model = card.map_or(NONE, |card| card.name.as_str());
-        self.after.add(tier, model, strongest, decided.score);
-        let before = decided.cost_usd.as_deref().and_then(NanoUsd::parse);
-        let after = if model == served { before } else { cost(card, decided) };
-        if let (Some(before), Some(after)) = (before, after) {
-            self.before.pay(before);
-            self.after.pay(after);
+    /// Takes a request with what both sides do. `strongest` names the tier that misses nothing.
+    pub fn compare(
+        &mut self,
+        id: &str,
+        score: Option<f32>,
+        strongest: Option<&str>,
+        before: Choice<'_>,
+        after: Choice<'_>,
+    ) {
+        self.requests += 1;
+        self.unscored += usize::from(score.is_none());
+        self.before.add(before, strongest, score);
+        self.after.add(after, strongest, score);
+        if let (Some(was), Some(is)) = (before.cost, after.cost) {
+            self.before.pay(was);
+            self.after.pay(is);
         }
-        if tier != from {
+        self.qualities.extend(before.quality.zip(after.quality));
+        if before.tier != after.tier {
             self.flips.push(Flip {
-                id: decided.id.clone(),
-                score: decided.score,
-                from: from.to_owned(),
-                to: tier.to_owned(),
-                model: card.map(|card| card.name.clone()),
+                id: id.to_owned(),
+                score,
+                from: before.tier.unwrap_or(NONE).to_owned(),
+                to: after.tier.unwrap_or(NONE).to_owned(),
+                model: after.model.map(str::to_owned),
             });
         }
+    }
+
+    /// With what needs all requests: means and their intervals.
+    pub fn finish(mut self) -> Self {
+        let scored = self.requests - self.unscored;
+        for side in [&mut self.before, &mut self.after] {
+            let expected = 1.0 - side.expected_misses / scored.max(1) as f64;
+            side.expected_quality = (scored > 0).then_some(expected);
+        }
+        if !self.qualities.is_empty() {
+            let mean_of = |pick: fn(&(f64, f64)) -> f64| {
+                let values: Vec<f64> = self.qualities.iter().map(pick).collect();
+                Some(mean(&values))
+            };
+            self.before.quality = mean_of(|(before, _)| *before);
+            self.after.quality = mean_of(|(_, after)| *after);
+            self.quality_change = mean_of(|(before, after)| after - before);
+        }
+        self
     }
 }
 
 impl Side {
-    fn add(&mut self, tier: &str, model: &str, strongest: &str, score: Option<f32>) {
-        *self.tiers.entry(tier.to_owned()).or_default() += 1;
-        *self.models.entry(model.to_owned()).or_default() += 1;
-        if tier != strongest {
+    fn add(&mut self, choice: Choice<'_>, strongest: Option<&str>, score: Option<f32>) {
+        let count = |of: &mut BTreeMap<String, usize>, name: Option<&str>| {
+            *of.entry(name.unwrap_or(NONE).to_owned()).or_default() += 1;
+        };
+        count(&mut self.tiers, choice.tier);
+        count(&mut self.models, choice.model);
+        if choice.tier != strongest {
             self.expected_misses += f64::from(score.unwrap_or_default());
         }
     }
@@ -193,6 +259,7 @@ mod tests {
             replayed.take(row, &policy(0.3), &catalogue);
         }
         replayed.take(&Decided::default(), &policy(0.3), &catalogue);
+        let replayed = replayed.finish();
         assert_eq!((replayed.requests, replayed.named), (3, 1));
         let ids: Vec<&str> = replayed.flips.iter().map(|flip| flip.id.as_str()).collect();
         assert_eq!(ids, ["b"]);
@@ -204,6 +271,8 @@ mod tests {
         assert_eq!(replayed.after.cost_nano_usd, 11_000_000_000);
         assert!((replayed.before.expected_misses - 0.45).abs() < 1e-6);
         assert!((replayed.after.expected_misses - 0.1).abs() < 1e-6);
+        let expected = replayed.after.expected_quality.unwrap();
+        assert!((expected - (1.0 - 0.1 / 3.0)).abs() < 1e-6, "a tenth of three is missed");
     }
 
     #[test]

@@ -1,20 +1,15 @@
-//! Labelled prompts from JSON Lines, plain or gzip: read once, refused with file and line when
-//! one of them cannot be used.
+//! Labelled prompts in memory, from any layout that [`super::import`] reads.
 //!
 //! Two kinds of row: answers of models with their scores, and authored prompts with a difficulty.
-//! The text of a row is what the gateway would weigh, so training and serving see the same
-//! ([`super::record`] reads a line). What a label is made of is left to training.
+//! The text of a row is what the gateway would weigh, so training and serving see the same. What a
+//! label is made of is left to training.
 
-use std::{
-    collections::BTreeSet,
-    io::Read as _,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, path::PathBuf};
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{anyhow, bail};
+use indicatif::ProgressBar;
 
-use super::record::Record;
-use crate::classify::model::sha256;
+use super::{import, record::Record};
 
 /// All rows of the named files, in memory: what training needs. Evaluation streams instead
 /// ([`super::import`]).
@@ -78,18 +73,21 @@ impl Row {
 }
 
 impl Data {
-    /// Reads files, and of directories every `*.jsonl` and `*.jsonl.gz`, sorted by name.
+    /// Reads files in any layout, and of directories every file with a known ending, by name. Rows
+    /// without a text have nothing to learn from and are left out.
     pub fn read(paths: &[PathBuf]) -> anyhow::Result<Self> {
         let mut reader = Reader::default();
-        for path in paths {
-            for file in files_of(path)? {
-                reader.file(&file)?;
+        let bar = ProgressBar::hidden();
+        let sources = import::read(paths, None, &bar, &mut |record| {
+            if record.text.is_some() {
+                reader.take(record);
             }
-        }
+            Ok(())
+        })?;
         if reader.rows.is_empty() {
             bail!("the data holds no row");
         }
-        Ok(reader.finish())
+        Ok(reader.finish(sources))
     }
 
     /// The index of a model; the error lists the names that there are.
@@ -100,26 +98,6 @@ impl Data {
     }
 }
 
-fn files_of(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    if !path.is_dir() {
-        return Ok(vec![path.to_owned()]);
-    }
-    let unreadable = || format!("{} cannot be read", path.display());
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(path).with_context(unreadable)? {
-        let file = entry.with_context(unreadable)?.path();
-        let name = file.to_string_lossy();
-        if name.ends_with(".jsonl") || name.ends_with(".jsonl.gz") {
-            files.push(file);
-        }
-    }
-    if files.is_empty() {
-        bail!("{} holds no .jsonl or .jsonl.gz file", path.display());
-    }
-    files.sort();
-    Ok(files)
-}
-
 /// A row whose answers are still by name, because the list of models is not complete yet.
 struct NamedRow {
     row: Row,
@@ -128,33 +106,26 @@ struct NamedRow {
 
 #[derive(Default)]
 struct Reader {
-    sources: Vec<Source>,
     rows: Vec<NamedRow>,
 }
 
 impl Reader {
-    fn file(&mut self, path: &Path) -> anyhow::Result<()> {
-        let shown = path.display();
-        let bytes = std::fs::read(path).with_context(|| format!("{shown} cannot be read"))?;
-        let sha256 = sha256(&bytes);
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let text = unpacked(&name, bytes).with_context(|| format!("{shown} cannot be read"))?;
-        let stem = name.trim_end_matches(".gz").trim_end_matches(".jsonl").to_owned();
-        let before = self.rows.len();
-        for (index, line) in text.lines().enumerate() {
-            if line.trim().is_empty() {
-                continue;
-            }
-            let number = index + 1;
-            let row = read_line(line, &stem, number)
-                .map_err(|error| anyhow!("{shown}, line {number}: {error:#}"))?;
-            self.rows.push(row);
-        }
-        self.sources.push(Source { file: name, sha256, rows: self.rows.len() - before });
-        Ok(())
+    fn take(&mut self, record: Record) {
+        // Names come from a sorted map, and so do their indices.
+        let answers = record.results.map(|results| {
+            results.into_iter().map(|(model, outcome)| (model, outcome.score)).collect()
+        });
+        let row = Row {
+            id: record.id,
+            dataset: record.dataset,
+            category: record.category,
+            text: record.text.unwrap_or_default(),
+            label: record.difficulty.map_or(Label::Answers(Vec::new()), Label::Difficulty),
+        };
+        self.rows.push(NamedRow { row, answers });
     }
 
-    fn finish(self) -> Data {
+    fn finish(self, sources: Vec<Source>) -> Data {
         let named = self.rows.iter().filter_map(|row| row.answers.as_ref()).flatten();
         let models: BTreeSet<&str> = named.map(|(model, _)| model.as_str()).collect();
         let models: Vec<String> = models.into_iter().map(str::to_owned).collect();
@@ -171,33 +142,8 @@ impl Reader {
                 row
             })
             .collect();
-        Data { sources: self.sources, models, rows }
+        Data { sources, models, rows }
     }
-}
-
-fn unpacked(name: &str, bytes: Vec<u8>) -> anyhow::Result<String> {
-    if !name.ends_with(".gz") {
-        return Ok(String::from_utf8(bytes)?);
-    }
-    let mut text = String::new();
-    flate2::read::MultiGzDecoder::new(bytes.as_slice()).read_to_string(&mut text)?;
-    Ok(text)
-}
-
-fn read_line(line: &str, stem: &str, number: usize) -> anyhow::Result<NamedRow> {
-    let record = Record::from_json(line, stem, number)?;
-    // Names come from a sorted map, and so do their indices.
-    let answers = record.results.map(|results| {
-        results.into_iter().map(|(model, outcome)| (model, outcome.score)).collect()
-    });
-    let row = Row {
-        id: record.id,
-        dataset: record.dataset,
-        category: record.category,
-        text: record.text.unwrap_or_default(),
-        label: record.difficulty.map_or(Label::Answers(Vec::new()), Label::Difficulty),
-    };
-    Ok(NamedRow { row, answers })
 }
 
 #[cfg(test)]

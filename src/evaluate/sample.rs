@@ -1,7 +1,7 @@
 //! What is kept of the rows: numbers, never texts.
 //!
-//! A row takes about 150 bytes and 4 for each distinct word or pair of its text (at most
-//! [`words::MAX_WORDS`]), so 100,000 prompts stay well below 200 MB however long they are.
+//! A row takes about 150 bytes here, and where words are kept 4 for each distinct word or pair of
+//! its text (at most [`words::MAX_WORDS`]). `eval/README.md` has what a whole run takes.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -19,7 +19,7 @@ use super::{
 use crate::classify::model::Model;
 
 /// Prompts that are scored together.
-const CHUNK: usize = 256;
+pub const CHUNK: usize = 256;
 
 /// What is kept of one prompt.
 #[derive(Debug, Clone)]
@@ -36,7 +36,7 @@ pub struct Row {
     pub against: f32,
     /// By tier, from cheap to strong.
     pub tiers: Box<[TierResult]>,
-    /// Hashed words.
+    /// Hashed words; none where they are not kept.
     pub counts: Counts,
 }
 
@@ -106,12 +106,32 @@ pub struct Scorer<'m> {
     pub embedder: Option<Embedder<'m>>,
 }
 
+impl Scorer<'_> {
+    /// Scores of the texts, in order. `embeddings` are those of the scorer before; this one puts
+    /// its own there when it has an embedder.
+    pub fn scores(
+        &mut self,
+        texts: &[&str],
+        embeddings: &mut Vec<Vec<f32>>,
+    ) -> anyhow::Result<Vec<f32>> {
+        if let Some(embedder) = &mut self.embedder {
+            *embeddings = embedder
+                .embed(texts, &ProgressBar::hidden())
+                .context("a prompt cannot be scored")?;
+        }
+        let head = self.model.head();
+        let score = |(text, embedding): (&&str, &Vec<f32>)| head.score(text, embedding).get();
+        Ok(texts.iter().zip(embeddings.iter()).map(score).collect())
+    }
+}
+
 /// Fills a [`Sample`] record by record.
 pub struct Collector<'a> {
     ladder: Option<&'a Ladder>,
     scorers: Vec<Scorer<'a>>,
     drop: &'a Map<String, Value>,
-    bar: ProgressBar,
+    bar: &'a ProgressBar,
+    with_words: bool,
     waiting: Vec<(String, Row)>,
     seen: HashSet<[u8; 16]>,
     sample: Sample,
@@ -124,14 +144,15 @@ impl<'a> Collector<'a> {
         ladder: Option<&'a Ladder>,
         scorers: Vec<Scorer<'a>>,
         drop: &'a Map<String, Value>,
-        bar: ProgressBar,
+        bar: &'a ProgressBar,
+        with_words: bool,
     ) -> Self {
         let sample = Sample {
             by_tier: vec![BTreeMap::new(); ladder.map_or(0, |ladder| ladder.tiers().len())],
             ..Sample::default()
         };
         let waiting = Vec::with_capacity(CHUNK);
-        Self { ladder, scorers, drop, bar, waiting, seen: HashSet::new(), sample }
+        Self { ladder, scorers, drop, bar, with_words, waiting, seen: HashSet::new(), sample }
     }
 
     /// Takes one record.
@@ -172,7 +193,7 @@ impl<'a> Collector<'a> {
             score: f32::NAN,
             against: f32::NAN,
             tiers: tiers.into_iter().map(|(_, result)| result).collect(),
-            counts: words::counts(&text),
+            counts: if self.with_words { words::counts(&text) } else { Counts::default() },
         };
         self.waiting.push((text, row));
         if self.waiting.len() == CHUNK { self.score() } else { Ok(()) }
@@ -181,7 +202,6 @@ impl<'a> Collector<'a> {
     /// Scores what waits and hands the sample over.
     pub fn finish(mut self) -> anyhow::Result<Sample> {
         self.score()?;
-        self.bar.finish_and_clear();
         Ok(self.sample)
     }
 
@@ -189,16 +209,10 @@ impl<'a> Collector<'a> {
         let texts: Vec<&str> = self.waiting.iter().map(|(text, _)| text.as_str()).collect();
         let mut embeddings = Vec::new();
         let mut scores: Vec<Vec<f32>> = Vec::new();
-        for (at, Scorer { model, embedder }) in self.scorers.iter_mut().enumerate() {
-            if let Some(embedder) = embedder {
-                let hidden = ProgressBar::hidden();
-                let bar = if at == 0 { &self.bar } else { &hidden };
-                embeddings = embedder.embed(&texts, bar).context("a prompt cannot be scored")?;
-            }
-            let score =
-                |(text, embedding): (&&str, &Vec<f32>)| model.head().score(text, embedding).get();
-            scores.push(texts.iter().zip(&embeddings).map(score).collect());
+        for scorer in &mut self.scorers {
+            scores.push(scorer.scores(&texts, &mut embeddings)?);
         }
+        self.bar.set_message((self.sample.rows.len() + texts.len()).to_string());
         let of = |scorer: usize, row: usize| {
             scores.get(scorer).and_then(|scores| scores.get(row)).copied().unwrap_or(f32::NAN)
         };

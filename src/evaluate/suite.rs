@@ -3,6 +3,7 @@
 //! ```toml
 //! name = "own"
 //! about = "what it is and where its files come from"
+//! report = ["apgr", "cpt50", "tiers", "frontier"]    # what is shown; all when absent
 //!
 //! [[sets]]
 //! name = "support"
@@ -19,7 +20,7 @@ use anyhow::{Context as _, bail};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::import::Format;
+use super::{import::Format, report::Shows};
 
 /// A list of questions.
 #[derive(Debug, Clone, Deserialize)]
@@ -31,6 +32,8 @@ pub struct Suite {
     pub about: String,
     /// The questions.
     pub sets: Vec<Set>,
+    /// Figures, tables and plots that the report shows; all when absent.
+    pub report: Option<Vec<String>>,
 }
 
 /// One question.
@@ -80,7 +83,16 @@ impl Suite {
         if suite.sets.is_empty() {
             bail!("the suite {from} has no [[sets]]");
         }
+        suite.shows().with_context(|| format!("the suite {from} cannot be used"))?;
         Ok(suite)
+    }
+}
+
+impl Suite {
+    /// What its reports show.
+    pub fn shows(&self) -> anyhow::Result<Shows> {
+        let names = self.report.as_deref();
+        Ok(names.map(Shows::only).transpose().map_err(anyhow::Error::msg)?.unwrap_or_default())
     }
 }
 

@@ -4,7 +4,7 @@ use std::{
     fmt::Write as _,
     io::Write as _,
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
     sync::Arc,
 };
 
@@ -14,6 +14,7 @@ use parquet::{
     schema::parser::parse_message_type,
 };
 use serde_json::{Value, json};
+use weighbridge::telemetry::decisions::{Decided, Feedback, Line};
 
 fn run(dir: &Path, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_weighbridge"));
@@ -113,6 +114,10 @@ fn a_pair_is_judged_with_baselines_intervals_and_n() {
     }
     assert_eq!(page.matches("<svg").count(), 5);
     assert_eq!(page.matches("<svg").count(), page.matches("<desc").count());
+    for heading in ["Cost and quality", "Calibration", "Scores", "By category", "Confusion"] {
+        assert!(page.contains(&format!("<h3>{heading}")), "no visible heading: {heading}");
+    }
+    assert!(page.contains("<th scope=\"row\">oracle</th>"), "tables are tables");
     let plots: Vec<_> = std::fs::read_dir(dir.path().join("plots")).unwrap().collect();
     assert_eq!(plots.len(), 5);
 
@@ -256,24 +261,102 @@ fn public_layouts_are_known_by_their_content() {
     assert!(served["arena"].as_f64().unwrap() > 0.0);
     let found = report(dir.path(), &[&["--data", "arena.json"], &PAIR[..]].concat());
     assert_eq!(found["reports"][0]["routed"]["n"], 1);
+}
 
-    let decision = |id: &str, score: f64, model: &str| {
-        json!({"type": "decision", "id": id, "time": "2026-01-01T00:00:00Z", "policy": "auto",
-               "score": score, "threshold": 0.42, "tier": "t", "model": model,
-               "served_model": model, "prompt_tokens": 3, "completion_tokens": 4, "cost_usd": 0.001})
+#[test]
+fn the_gateways_own_log_is_judged_by_its_feedback() {
+    let dir = tempfile::tempdir().unwrap();
+    let decision = |id: &str, score: f32, model: Option<&str>| {
+        Line::Decision(Box::new(Decided {
+            id: id.to_owned(),
+            policy: Some("auto".to_owned()),
+            score: Some(score),
+            threshold: Some(0.42),
+            tier: model.map(|_| "t".to_owned()),
+            served_model: model.map(str::to_owned),
+            cost_usd: model.map(|_| "0.001".to_owned()),
+            ..Decided::default()
+        }))
+    };
+    let feedback = |id: &str, score| {
+        Line::Feedback(Feedback { id: id.to_owned(), score, ..Feedback::default() })
     };
     let log = [
-        json!({"type": "feedback", "id": "b", "score": 0.0}),
-        decision("a", 0.1, "small"),
-        decision("b", 0.3, "small"),
-        decision("c", 0.9, "big-1.5"),
-        json!({"type": "feedback", "id": "a", "score": 1.0}),
+        feedback("b", 0.0),
+        decision("a", 0.1, Some("small")),
+        decision("b", 0.3, Some("small")),
+        decision("c", 0.9, Some("big-1.5")),
+        // Nobody was asked.
+        decision("d", 0.9, None),
+        feedback("a", 1.0),
     ];
-    write("log.jsonl", &log.map(|line| line.to_string()).join("\n"));
+    let mut text: String =
+        log.iter().map(|line| serde_json::to_string(line).unwrap() + "\n").collect();
+    text += "{\"type\":\"deci";
+    std::fs::write(dir.path().join("log.jsonl"), text).unwrap();
     let found = report(dir.path(), &["--data", "log.jsonl"]);
     let served = &found["reports"][0]["served"];
     assert_eq!((&served["n"], &served["judged"]), (&json!(3), &json!(2)));
     assert_eq!(served["scores"]["auroc"], 1.0);
+    assert!((served["usd_per_thousand"]["value"].as_f64().unwrap() - 1.0).abs() < 1e-9);
+}
+
+#[test]
+fn a_run_that_was_killed_goes_on_from_its_cache() {
+    let dir = tempfile::tempdir().unwrap();
+    let row = |at: usize| {
+        let results = json!({"big-1.5": {"score": 1}, "small": {"score": at % 2}});
+        json!({"prompt": format!("Question {at}, please."), "results": results}).to_string() + "\n"
+    };
+    let rows: String = (0..300).map(row).collect();
+    std::fs::write(dir.path().join("own.jsonl"), rows).unwrap();
+    let args = [&["--data", "own.jsonl", "--draws", "20"], &PAIR[..]].concat();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weighbridge"));
+    command.current_dir(dir.path()).arg("eval").args(&args).args(["--cache", "cache"]);
+    let mut killed = command.stdout(Stdio::null()).spawn().unwrap();
+    let cache = dir.path().join("cache");
+    let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |about| about.len());
+    while bytes(&cache) < 20_000 && killed.try_wait().unwrap().is_none() {
+        std::thread::yield_now();
+    }
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    let before = std::fs::read(&cache).unwrap();
+    // 32 bytes of key; a record is a digest of 32 bytes and 384 numbers of 4.
+    let record = 32 + 4 * 384;
+    let whole = (before.len() - 32) / record * record + 32;
+    assert!(whole > 32 + 5 * record, "some were kept");
+    let resumed = command.stdout(Stdio::piped()).output().unwrap();
+    assert!(resumed.status.success(), "{}", stderr(&resumed));
+    let after = std::fs::read(&cache).unwrap();
+    assert_eq!(after[..whole], before[..whole], "what was kept is not computed again");
+    assert_eq!(after.len(), 32 + 300 * record, "each text is kept once");
+    let plain = Command::new(env!("CARGO_BIN_EXE_weighbridge"))
+        .current_dir(dir.path())
+        .arg("eval")
+        .args(&args)
+        .output()
+        .unwrap();
+    let text = |output: &Output| String::from_utf8(output.stdout.clone()).unwrap();
+    assert_eq!(text(&resumed), text(&plain));
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_error() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("own.jsonl"), jsonl()).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_weighbridge"))
+        .current_dir(dir.path())
+        .args(["eval", "--data", "own.jsonl", "--draws", "20", "--json", "out.json"])
+        .args(PAIR)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(dir.path().join("out.json").exists(), "files are written first");
 }
 
 #[test]
@@ -288,12 +371,24 @@ fn a_policy_and_a_suite_are_judged() {
 
     let suite = "name = \"own\"\nabout = \"ours\"\n[[sets]]\nname = \"one\"\nfile = \"own.jsonl\"\nstrong = \"big-1.5\"\nweak = \"small\"\ndrop = { contaminated = true }\n";
     std::fs::write(dir.path().join("own.toml"), suite).unwrap();
-    let found = report(dir.path(), &["--suite", "own.toml", "--from", "."]);
+    let args = ["--suite", "own.toml", "--from", ".", "--html", "r.html", "--cache", "cache"];
+    let found = report(dir.path(), &args);
     assert_eq!(
         (&found["suite"], &found["reports"][0]["rows"]["dropped"]),
         (&json!("own"), &json!(1))
     );
     assert_eq!(found["reports"][0]["routed"]["n"], 39);
+
+    // What it shows is the suite's choice; what it records is always whole.
+    let choice = |text: &str| format!("report = {text}\n{suite}");
+    std::fs::write(dir.path().join("own.toml"), choice("[\"apgr\", \"calibration\"]")).unwrap();
+    assert_eq!(report(dir.path(), &args)["reports"], found["reports"]);
+    let page = std::fs::read_to_string(dir.path().join("r.html")).unwrap();
+    assert_eq!((page.matches("<svg").count(), page.matches("<table").count()), (1, 1));
+    assert!(page.contains(">APGR<") && !page.contains(">CPT50<"), "{page}");
+    std::fs::write(dir.path().join("own.toml"), choice("[\"apgrr\"]")).unwrap();
+    let output = run(dir.path(), &args);
+    assert!(stderr(&output).contains("`report` names `apgrr`; use some of"), "{}", stderr(&output));
 }
 
 #[test]

@@ -8,6 +8,8 @@ use std::{
 
 use serde_json::{Value, json};
 
+use crate::house::{House, TWO_TIERS};
+
 fn run(dir: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_weighbridge"));
     command.current_dir(dir).env_clear().args(arguments).output().unwrap()
@@ -67,8 +69,13 @@ fn a_log_is_replayed_under_another_threshold() {
     // The last line was cut off by a stop.
     fs::write(dir.path().join("log.jsonl"), log() + "{\"type\":\"deci").unwrap();
     let text = printed(&run(dir.path(), &["replay", "--log", "log.jsonl"]));
-    assert!(text.contains("10 decisions under policy `auto`"), "{text}");
+    assert!(text.contains("10 requests under policy `auto`"), "{text}");
     assert!(text.contains("2 requests change their tier"), "{text}");
+    // Scores of the seven below 0.7 sum to 2.45, of the five below 0.5 to 1.25.
+    assert!(
+        text.contains("expected quality                    0.755                  0.875"),
+        "{text}"
+    );
     assert!(text.contains("7 (70.0 %)") && text.contains("5 (50.0 %)"), "{text}");
     let found = printed(&run(dir.path(), &["replay", "--log", "log.jsonl", "--json"]));
     let found: Value = serde_json::from_str(&found).unwrap();
@@ -79,7 +86,7 @@ fn a_log_is_replayed_under_another_threshold() {
 
     fs::write(dir.path().join("log.jsonl"), "not a log\n").unwrap();
     let error = refused(&run(dir.path(), &["replay", "--log", "log.jsonl"]));
-    assert!(error.contains("log.jsonl:1 is no line of a decision log"), "{error}");
+    assert!(error.contains("log.jsonl, line 1: no line of a decision log"), "{error}");
 }
 
 #[test]
@@ -161,4 +168,120 @@ fn recorded_traffic_tunes_shares_alone() {
     assert!(error.contains("only --strong-share can be tuned"), "{error}");
     let error = refused(&run(dir.path(), &["tune", "--log", "log.jsonl", "--strong-share", "2"]));
     assert!(error.contains("--strong-share is 2, which does not lie in 0..1"), "{error}");
+}
+
+/// [`CONFIG`] with a third tier between the two.
+fn three_tiers() -> String {
+    let middle = "[[policies.auto.tiers]]\nname = \"middle\"\nbelow = 0.7\nmodels = [\"medium\"]\n";
+    let model = "[models.medium]\nprovider = \"local\"\n";
+    let strong = "[[policies.auto.tiers]]\nname = \"strong\"";
+    let config = CONFIG.replace(strong, &format!("{middle}{strong}"));
+    config.replace("\n# Thresholds", &format!("{model}\n# Thresholds"))
+}
+
+/// Ninety rows of three kinds: each tier is the cheapest that answers one of them.
+fn three_kinds() -> String {
+    let line = |at: usize| {
+        let (prompt, [small, medium]) = match at % 3 {
+            0 => (format!("Prove theorem {at} on the convergence of random series."), [0, 0]),
+            1 => (format!("Write a parser for dates, case {at}, in Python."), [0, 1]),
+            _ => (format!("Say hello to guest {at}."), [1, 1]),
+        };
+        let results = json!({
+            "small": {"score": small, "cost_usd": 0.001},
+            "medium": {"score": medium, "cost_usd": 0.004},
+            "large": {"score": 1, "cost_usd": 0.01},
+        });
+        json!({"id": at.to_string(), "prompt": prompt, "results": results}).to_string() + "\n"
+    };
+    (0..90).map(line).collect()
+}
+
+#[test]
+fn three_tiers_are_tuned_for_every_goal_and_replayed_on_the_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    fs::write(path("weighbridge.toml"), three_tiers()).unwrap();
+    fs::write(path("data.jsonl"), three_kinds()).unwrap();
+    let tuned = |goal: &[&str]| -> Value {
+        let arguments = ["tune", "--data", "data.jsonl", "--cache", "cache", "--json"];
+        serde_json::from_str(&printed(&run(dir.path(), &[&arguments[..], goal].concat()))).unwrap()
+    };
+    for (goal, figure, low, high) in [
+        (["--keep-quality", "0.95"], "quality_kept", 0.95, 1.0),
+        (["--max-cost", "0.6"], "cost_share", 0.3, 0.6),
+    ] {
+        let found = tuned(&goal);
+        let value = found["tuned"]["promised"][figure]["value"].as_f64().unwrap();
+        assert!((low..=high).contains(&value), "{goal:?}: {found}");
+        assert_eq!(found["tuned"]["thresholds"].as_array().unwrap().len(), 2);
+    }
+    let found = tuned(&["--strong-share", "0.3"]);
+    let strong = found["tuned"]["promised"]["shares"][2]["value"].as_f64().unwrap();
+    assert!((strong - 0.3).abs() < 0.03, "{found}");
+    assert_eq!(tuned(&["--table"])["table"].as_array().unwrap().len(), 7);
+
+    fs::copy(path("weighbridge.toml"), path("old.toml")).unwrap();
+    tuned(&["--keep-quality", "0.95", "--write"]);
+    let replay = ["replay", "--data", "data.jsonl", "--cache", "cache"];
+    let replayed = |more: &[&str]| -> Value {
+        let arguments = [&replay[..], more, &["--json"]].concat();
+        serde_json::from_str(&printed(&run(dir.path(), &arguments))).unwrap()
+    };
+    let found = replayed(&[]);
+    assert_eq!(
+        (&found["requests"], &found["before"]["tiers"]),
+        (&json!(90), &json!({"strong": 90}))
+    );
+    assert_eq!(found["before"]["quality"]["value"], 1.0);
+    assert_eq!(found["before"]["cost_nano_usd"], 900_000_000);
+    let kept = found["after"]["quality"]["value"].as_f64().unwrap();
+    assert!(kept >= 0.95 && found["after"]["cost_nano_usd"].as_i64().unwrap() < 700_000_000);
+    let moved = found["flips"].as_array().unwrap().len();
+    let strong = found["after"]["tiers"]["strong"].as_u64().unwrap_or(0) as usize;
+    assert_eq!(moved + strong, 90, "who is not strong any more has moved");
+    // Against the thresholds before: the same rows, both ways.
+    let (there, back) = (
+        replayed(&["--before", "old.toml"]),
+        replayed(&["--before", "weighbridge.toml", "--config", "old.toml"]),
+    );
+    assert_eq!(there["after"]["tiers"], back["before"]["tiers"]);
+    assert_eq!(there["before"]["quality"], back["after"]["quality"]);
+    let change = |found: &Value| found["quality_change"]["value"].as_f64().unwrap();
+    assert!((change(&there) + change(&back)).abs() < 1e-9);
+    let text = printed(&run(dir.path(), &[&replay[..], &["--before", "old.toml"]].concat()));
+    assert!(text.contains("90 requests") && text.contains("quality changes by"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn traffic_that_was_recorded_is_tuned_to_a_share_and_replayed_to_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("decisions.jsonl");
+    let decisions = format!("\n[decisions]\nlog = {:?}\n", log.display().to_string());
+    let house = House::open(&(TWO_TIERS.to_owned() + &decisions)).await;
+    for at in 0..60 {
+        let text = match at % 4 {
+            0 => format!("Prove theorem {at} on the convergence of random series."),
+            1 => format!("Write a parser for dates, case {at}, in Python."),
+            2 => format!("Translate sentence {at} into French: the cat sleeps."),
+            _ => format!("Say hello to guest {at}."),
+        };
+        let messages = json!([{"role": "user", "content": text}]);
+        let response = house.chat(json!({"messages": messages})).send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        response.text().await.unwrap();
+    }
+    let config = TWO_TIERS.replace("{base}", "http://127.0.0.1:9/v1");
+    fs::write(dir.path().join("weighbridge.toml"), config).unwrap();
+    house.close().await;
+
+    let tune = ["tune", "--log", "decisions.jsonl", "--strong-share", "0.25", "--write"];
+    printed(&run(dir.path(), &tune));
+    let replay = ["replay", "--log", "decisions.jsonl", "--json"];
+    let found: Value = serde_json::from_str(&printed(&run(dir.path(), &replay))).unwrap();
+    assert_eq!(found["requests"], 60);
+    assert_eq!(found["after"]["tiers"]["strong"], 15, "{found}");
+    let before = found["before"]["tiers"]["strong"].as_i64().unwrap_or(0);
+    assert_eq!(found["flips"].as_array().unwrap().len() as i64, (15 - before).abs());
+    assert_eq!(found["after"]["priced"], 60);
 }

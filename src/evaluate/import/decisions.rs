@@ -1,86 +1,88 @@
 //! The gateway's own decision log: what was decided, what it cost, and feedback that came later.
 //!
 //! Feedback is joined to its decision by id and may stand before or after it; of several the last
-//! counts. The file is read twice, so that only the feedback is held.
+//! counts. The file is read twice, so that only the feedback is held. A last line that a stop cut
+//! off is left out.
 
-use std::collections::{BTreeMap, HashMap};
-
-use anyhow::bail;
-use serde::Deserialize;
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+};
 
 use super::{Input, lines};
-use crate::evaluate::record::{Outcome, Record, Served, dollars, share, weighed};
+use crate::{
+    evaluate::record::{Outcome, Record, Served, share, weighed},
+    telemetry::decisions::{Decided, Line},
+    units::NanoUsd,
+};
 
-#[derive(Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum Line {
-    Decision(Decision),
-    Feedback { id: String, score: f64 },
+/// Hands over each line of a log, whatever its name ends in; `.gz` is unpacked.
+pub fn lines_of(
+    path: &Path,
+    mut take: impl FnMut(Line) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    each(&Input::lines(path), &mut take)
 }
 
-#[derive(Deserialize)]
-struct Decision {
-    id: String,
-    policy: Option<String>,
-    score: Option<f64>,
-    threshold: Option<f64>,
-    tier: Option<String>,
-    model: Option<String>,
-    served_model: Option<String>,
-    prompt: Option<String>,
-    prompt_tokens: Option<u64>,
-    completion_tokens: Option<u64>,
-    cost_usd: Option<f64>,
-}
-
-pub fn read(
+/// Every decision of a log as a record, with its feedback.
+pub(super) fn read(
     input: &Input<'_>,
     take: &mut dyn FnMut(Record) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let mut feedback: HashMap<String, f64> = HashMap::new();
-    lines::each(input, |line, _| {
-        if let Line::Feedback { id, score } = parse(line)? {
-            feedback.insert(id, share("the feedback's `score`", score)?);
+    each(&Input::lines(input.path), &mut |line| {
+        if let Line::Feedback(given) = line {
+            feedback.insert(given.id, share("the feedback's `score`", given.score)?);
         }
         Ok(())
     })?;
-    lines::each(input, |line, _| {
-        let Line::Decision(decision) = parse(line)? else { return Ok(()) };
-        let Some(model) = decision.served_model.or(decision.model) else {
-            bail!("a decision without `model` and `served_model`");
-        };
-        let quality = feedback.get(&decision.id).copied();
-        let cost_usd = decision.cost_usd.map(|cost| dollars(&model, cost)).transpose()?;
-        let score = decision.score.map(|score| share("`score`", score)).transpose()?;
-        let results = quality.map(|score| {
-            let outcome = Outcome {
-                score,
-                cost_usd,
-                in_tokens: decision.prompt_tokens,
-                out_tokens: decision.completion_tokens,
-            };
-            BTreeMap::from([(model.clone(), outcome)])
-        });
-        take(Record {
-            id: decision.id,
-            dataset: "decisions".to_owned(),
-            category: decision.policy.unwrap_or_default(),
-            text: decision.prompt.map(weighed),
-            results,
-            served: Some(Served {
-                model,
-                tier: decision.tier,
-                score,
-                threshold: decision.threshold,
-                quality,
-                cost_usd,
-            }),
-            ..Record::default()
-        })
+    each(input, &mut |line| {
+        let Line::Decision(decided) = line else { return Ok(()) };
+        let quality = feedback.get(&decided.id).copied();
+        record(*decided, quality)?.map_or(Ok(()), &mut *take)
     })
 }
 
-fn parse(line: &str) -> anyhow::Result<Line> {
-    let mut json = serde_json::Deserializer::from_str(line);
-    Ok(serde_path_to_error::deserialize(&mut json)?)
+fn each(input: &Input<'_>, take: &mut dyn FnMut(Line) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    lines::each(input, |text, _| {
+        let mut json = serde_json::Deserializer::from_str(text);
+        match serde_path_to_error::deserialize(&mut json) {
+            Ok(line) => take(line),
+            Err(_) if !text.ends_with('\n') => Ok(()),
+            Err(error) => anyhow::bail!("no line of a decision log: {error}"),
+        }
+    })
+}
+
+/// `None` where no model was asked.
+fn record(decided: Decided, quality: Option<f64>) -> anyhow::Result<Option<Record>> {
+    let Some(model) = decided.served_model.or(decided.model) else { return Ok(None) };
+    let cost_usd = decided.cost_usd.as_deref().and_then(NanoUsd::parse);
+    let cost_usd = cost_usd.map(|cost| cost.0 as f64 / 1e9);
+    let score = decided.score.map(|score| share("`score`", f64::from(score))).transpose()?;
+    let results = quality.map(|score| {
+        let outcome = Outcome {
+            score,
+            cost_usd,
+            in_tokens: decided.prompt_tokens,
+            out_tokens: decided.completion_tokens,
+        };
+        BTreeMap::from([(model.clone(), outcome)])
+    });
+    Ok(Some(Record {
+        id: decided.id,
+        dataset: "decisions".to_owned(),
+        category: decided.policy.unwrap_or_default(),
+        text: decided.prompt.map(weighed),
+        results,
+        served: Some(Served {
+            model,
+            tier: decided.tier,
+            score,
+            threshold: decided.threshold.map(f64::from),
+            quality,
+            cost_usd,
+        }),
+        ..Record::default()
+    }))
 }

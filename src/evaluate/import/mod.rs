@@ -13,7 +13,7 @@
 //! are read before the first record comes.
 
 mod arena;
-mod decisions;
+pub mod decisions;
 mod lines;
 mod table;
 mod wide;
@@ -25,6 +25,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use indicatif::ProgressBar;
 use sha2::{Digest as _, Sha256};
 
 use super::{record::Record, rows::Source};
@@ -82,6 +83,8 @@ struct Input<'a> {
     storage: Storage,
     /// Its name without directories and endings.
     stem: String,
+    /// Moves with the bytes that are read.
+    bar: ProgressBar,
 }
 
 /// Longest line accepted, in bytes (chosen: far above any prompt; a file without line ends must
@@ -93,10 +96,12 @@ const MAX_LIST_BYTES: u64 = 1024 * 1024 * 1024;
 const CONTAMINATED: &str = "contaminated_prompts.jsonl";
 
 /// Hands over every record of the files, and of directories every file with a known ending, by
-/// name. Returns what was read. Without a format, each file's own layout decides.
+/// name. Returns what was read. Without a format, each file's own layout decides. `bar` moves with
+/// the bytes.
 pub fn read(
     paths: &[PathBuf],
     format: Option<Format>,
+    bar: &ProgressBar,
     take: &mut dyn FnMut(Record) -> anyhow::Result<()>,
 ) -> anyhow::Result<Vec<Source>> {
     let mut sources = Vec::new();
@@ -108,6 +113,7 @@ pub fn read(
                 None => input.detect()?,
             };
             let mut rows = 0;
+            let input = Input { bar: bar.clone(), ..input };
             input.read(format, &mut |record| {
                 rows += 1;
                 take(record)
@@ -117,6 +123,18 @@ pub fn read(
         }
     }
     Ok(sources)
+}
+
+/// Of all the files, as they are stored.
+pub fn bytes_of(paths: &[PathBuf]) -> anyhow::Result<u64> {
+    let mut bytes = 0;
+    for path in paths {
+        for file in files_of(path)? {
+            let about = std::fs::metadata(&file);
+            bytes += about.with_context(|| format!("{} cannot be read", file.display()))?.len();
+        }
+    }
+    Ok(bytes)
 }
 
 impl<'a> Input<'a> {
@@ -137,7 +155,12 @@ impl<'a> Input<'a> {
         if storage == Storage::Parquet && name.ends_with(".gz") {
             bail!("{}: unpack the file first: Parquet is read in place", path.display());
         }
-        Ok(Self { path, storage, stem: stem.to_owned() })
+        Ok(Self { path, storage, stem: stem.to_owned(), bar: ProgressBar::hidden() })
+    }
+
+    /// A file of lines, whatever its name ends in, that no bar watches.
+    fn lines(path: &'a Path) -> Self {
+        Self { path, storage: Storage::Lines, stem: String::new(), bar: ProgressBar::hidden() }
     }
 
     /// The layout, by its first line or its columns.
@@ -207,6 +230,7 @@ impl<'a> Input<'a> {
     fn open(&self) -> anyhow::Result<Box<dyn BufRead>> {
         let file = File::open(self.path)
             .with_context(|| format!("{} cannot be read", self.path.display()))?;
+        let file = self.bar.wrap_read(file);
         let packed = self.path.extension().is_some_and(|ending| ending == "gz");
         Ok(if packed {
             Box::new(BufReader::new(flate2::read::MultiGzDecoder::new(BufReader::new(file))))

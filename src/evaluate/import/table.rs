@@ -88,6 +88,7 @@ pub fn each(
                 flatten_row("", &row, &mut cells);
                 take(Cells { place: format!("row {number}"), number, cells })?;
             }
+            input.bar.inc(std::fs::metadata(input.path).map_or(0, |about| about.len()));
         }
         Storage::Lines | Storage::List => lines::each(input, |line, number| {
             let object: Map<String, Value> = serde_json::from_str(line)?;

@@ -6,7 +6,7 @@ use anyhow::{Context as _, anyhow, bail};
 use serde_json::{Map, Value};
 
 use super::{
-    CONTAMINATED, Input, Storage, lines,
+    CONTAMINATED, Input, lines,
     table::{self, Cells},
 };
 use crate::{
@@ -111,7 +111,7 @@ fn contaminated(input: &Input<'_>) -> anyhow::Result<HashSet<String>> {
     let dirs = input.path.parent().into_iter().flat_map(|dir| [Some(dir), dir.parent()]);
     let list = dirs.flatten().map(|dir| dir.join(CONTAMINATED)).find(|list| list.exists());
     if let Some(path) = list {
-        let list = Input { path: &path, storage: Storage::Lines, stem: String::new() };
+        let list = Input::lines(&path);
         lines::each(&list, |line, _| {
             prompts.insert(serde_json::from_str::<Line>(line)?.eval_prompt);
             Ok(())

@@ -1,5 +1,7 @@
 //! From judged rows to the tables and curves of a report.
 
+use indicatif::ProgressBar;
+
 use super::{Bin, CalibrationLine, CategoryLine, Routed, RouterLine, TierLine};
 use crate::evaluate::{
     figures::{Measured, measure},
@@ -36,13 +38,16 @@ pub struct Build<'a> {
     pub draws: usize,
     /// Their seed.
     pub seed: u64,
+    /// Moves by one a draw.
+    pub bar: &'a ProgressBar,
 }
 
 impl Build<'_> {
     /// Everything. `None` without rows or routers.
     pub fn routed(&self) -> Option<Routed> {
         let model = self.routers.first().filter(|_| !self.judged.is_empty())?;
-        let measured = measure(self.judged, self.routers, self.draws, self.seed);
+        let bar = self.bar;
+        let measured = measure(self.judged, self.routers, self.draws, self.seed, bar);
         let difference = match measured.as_slice() {
             [model, against, ..] if self.is_compared => Some(model.minus(against)),
             _ => None,
@@ -109,7 +114,8 @@ impl Build<'_> {
             };
             let sent = router.tiers.iter().filter(|tier| **tier == last).count() as f64 / n;
             let (weak, strong) = (mean(0), mean(last));
-            let figures = measure(&judged, &[router], CATEGORY_DRAWS, self.seed).pop()?;
+            let hidden = ProgressBar::hidden();
+            let figures = measure(&judged, &[router], CATEGORY_DRAWS, self.seed, &hidden).pop()?;
             Some(CategoryLine { name: name.clone(), n: rows.len(), weak, strong, sent, figures })
         };
         groups.into_iter().take(CATEGORIES).filter_map(line).collect()

@@ -29,6 +29,7 @@ pub fn plots(report: &Report) -> Vec<Plot> {
         plot("confusion", confusion(routed)),
     ];
     plots.extend(categories(routed).map(|chart| plot("categories", chart)));
+    plots.retain(|plot| report.shows.part(plot.key));
     plots
 }
 
@@ -66,6 +67,9 @@ fn frontier(routed: &Routed) -> Chart {
                 router.curve.iter().map(|point| (point.cost, point.quality)).collect();
             chart.line(at, &router.name, &points);
         }
+    }
+    // The model's point comes last, above all others.
+    for (at, router) in routed.routers.iter().enumerate().rev() {
         let (cost, quality) = (value(router, Figure::Cost), value(router, Figure::Quality));
         let named = router.curve.is_empty().then_some(router.name.as_str());
         let title = format!("{}: cost {}, quality {quality:.3}", router.name, text::number(cost));
@@ -161,8 +165,18 @@ fn categories(routed: &Routed) -> Option<Chart> {
     if lines.len() < 2 {
         return None;
     }
-    let labels: Vec<String> =
-        lines.iter().map(|(line, _)| format!("{} ({})", line.name, line.n)).collect();
+    // One data set need not be named on every row.
+    let data_set = |name: &str| name.split_once(" / ").map(|(set, _)| set.to_owned());
+    let first = lines.first().and_then(|(line, _)| data_set(&line.name));
+    let shared = first
+        .filter(|first| lines.iter().all(|(line, _)| data_set(&line.name).as_ref() == Some(first)));
+    let shared = shared.map(|set| format!("{set} / ")).unwrap_or_default();
+    let labels: Vec<String> = lines
+        .iter()
+        .map(|(line, _)| {
+            format!("{} ({})", line.name.strip_prefix(&shared).unwrap_or(&line.name), line.n)
+        })
+        .collect();
     let x = Axis { label: "APGR (a random order: about 0.5)".to_owned(), from: -0.25, to: 1.25 };
     let description = "Average performance gap recovered by the model in each category, with 95 % intervals; intervals are cut at the edges.";
     let mut chart = Chart::rows("By category", description, x, &labels);

@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 use super::{
     Report, charts,
     svg::{STYLE, escaped},
+    text::Table,
 };
 use crate::evaluate::results::Results;
 
-const PAGE: &str = "body{margin:2rem auto;max-width:60rem;padding:0 1rem;font:16px/1.5 system-ui,sans-serif;color:#1c2530;background:#fff}pre{overflow-x:auto;font:13px/1.45 ui-monospace,monospace}figure{margin:1.5rem 0}svg{width:100%;height:auto}h2{border-top:1px solid #8793a1;padding-top:1rem;margin-top:3rem}footer{color:#5d6875;font-size:.85rem}@media(prefers-color-scheme:dark){body{color:#e6ebf1;background:#161b22}footer{color:#a8b3bf}}";
+const PAGE: &str = "body{margin:2rem auto;max-width:66rem;padding:0 1rem;font:16px/1.5 system-ui,sans-serif;color:#1c2530;background:#fff;overflow-wrap:break-word}figure{margin:1.5rem 0}figcaption p{margin:.25rem 0 .75rem}figcaption p,footer{color:#515c69;font-size:.9rem}h2{border-top:1px solid #8793a1;padding-top:1rem;margin-top:3rem}h3{margin:2rem 0 .5rem;font-size:1.05rem}.wide{overflow-x:auto}.wide svg{display:block;width:100%;min-width:38rem;height:auto}table{border-collapse:collapse;font-size:.85rem;font-variant-numeric:tabular-nums}th,td{padding:.2rem .5rem;text-align:right;white-space:nowrap;border-bottom:1px solid #dde3ea}th:first-child{padding-left:0;text-align:left}th[scope=row]{font-weight:400}code{overflow-wrap:anywhere;font-size:.85em}@media(prefers-color-scheme:dark){body{color:#e6ebf1;background:#161b22}figcaption p,footer{color:#a8b3bf}th,td{border-color:#313b47}}";
 
 /// The page of a run.
 pub fn page(results: &Results<'_>) -> String {
@@ -24,7 +25,7 @@ pub fn page(results: &Results<'_>) -> String {
         let _ = write!(page, "<p>{}</p>", escaped(about));
     }
     for (at, report) in results.reports.iter().enumerate() {
-        section(&mut page, at, report);
+        section(&mut page, at, report, results.suite.is_none());
     }
     let _ = writeln!(
         page,
@@ -38,22 +39,66 @@ pub fn page(results: &Results<'_>) -> String {
     page
 }
 
-fn section(page: &mut String, at: usize, report: &Report) {
-    let _ = write!(page, "<section><h2>{}</h2>", escaped(&report.name));
+fn section(page: &mut String, at: usize, report: &Report, is_only: bool) {
+    let heading =
+        if is_only { String::new() } else { format!("<h2>{}</h2>", escaped(&report.name)) };
+    let _ = write!(
+        page,
+        "<section>{heading}<p>{}</p>",
+        escaped(&report.summary()).replace('\n', "<br>")
+    );
     for plot in charts::plots(report) {
         let id = format!("s{at}-{}", plot.key);
-        let _ = write!(page, "<figure>{}</figure>", plot.chart.finish(&id, false));
+        let (title, description) = (plot.chart.title(), plot.chart.description());
+        let _ = write!(
+            page,
+            "<figure><figcaption><h3>{}</h3><p>{}</p></figcaption><div class=\"wide\" tabindex=\"0\" role=\"group\" aria-label=\"{}\">",
+            escaped(title),
+            escaped(description),
+            escaped(title),
+        );
+        let _ = write!(page, "{}</div></figure>", plot.chart.finish(&id, false));
     }
-    // The tables for a terminal are text that a screen reader takes line by line.
-    let _ = write!(page, "<pre tabindex=\"0\">{}</pre>", escaped(&report.to_string()));
+    for table in report.tables() {
+        rows(page, &table);
+    }
+    page.push_str("<h3>Notes</h3><ul>");
+    for note in &report.notes {
+        let _ = write!(page, "<li>{}</li>", escaped(note));
+    }
+    page.push_str("</ul><h3>Files</h3><ul>");
     for source in &report.sources {
         let _ = write!(
             page,
-            "<p><small>{}: {} rows, SHA-256 {}</small></p>",
+            "<li>{}: {} rows, SHA-256 <code>{}</code></li>",
             escaped(&source.file),
             source.rows,
             source.sha256
         );
     }
-    page.push_str("</section>");
+    page.push_str("</ul></section>");
+}
+
+fn rows(page: &mut String, table: &Table) {
+    let title = escaped(&table.title);
+    let _ = write!(
+        page,
+        "<h3>{title}</h3><div class=\"wide\" tabindex=\"0\" role=\"group\" aria-label=\"{title}\"><table>"
+    );
+    for (at, row) in table.rows.iter().enumerate() {
+        page.push_str("<tr>");
+        for (column, cell) in row.iter().enumerate() {
+            let (tag, scope) = match (at, column) {
+                (0, _) => ("th", " scope=\"col\""),
+                (_, 0) => ("th", " scope=\"row\""),
+                _ => ("td", ""),
+            };
+            let _ = write!(page, "<{tag}{scope}>{}</{tag}>", escaped(cell));
+        }
+        page.push_str("</tr>");
+    }
+    page.push_str("</table></div>");
+    for remark in &table.remarks {
+        let _ = write!(page, "<p>{}</p>", escaped(remark));
+    }
 }

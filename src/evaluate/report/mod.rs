@@ -13,7 +13,13 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use self::served::ServedReport;
-use super::{curve::Point, figures::Measured, judged::CostUnit, metrics::Interval, rows::Source};
+use super::{
+    curve::Point,
+    figures::{Figure, Measured},
+    judged::CostUnit,
+    metrics::Interval,
+    rows::Source,
+};
 
 /// One set of rows, judged.
 #[derive(Debug, Clone, Serialize)]
@@ -38,6 +44,36 @@ pub struct Report {
     pub served: Option<ServedReport>,
     /// Sentences worth reading.
     pub notes: Vec<String>,
+    /// What tables and plots show.
+    #[serde(skip)]
+    pub shows: Shows,
+}
+
+/// Which figures, tables and plots are shown to people. What is written for programs is always
+/// whole.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Shows(Option<Vec<String>>);
+
+/// Tables and plots that [`Shows`] can name beside the figures.
+const PARTS: [&str; 6] = ["tiers", "confusion", "categories", "frontier", "calibration", "scores"];
+
+impl Shows {
+    /// Only these; the name that is not known is the error.
+    pub fn only(names: &[String]) -> Result<Self, String> {
+        let figures = || Figure::ALL.iter().map(|figure| figure.key());
+        match names.iter().find(|name| !figures().chain(PARTS).any(|known| known == **name)) {
+            Some(name) => {
+                let known: Vec<&str> = PARTS.into_iter().chain(figures()).collect();
+                Err(format!("`report` names `{name}`; use some of {}", known.join(", ")))
+            }
+            None => Ok(Self(Some(names.to_vec()))),
+        }
+    }
+
+    /// Whether a table or plot, or a figure by its key, is shown.
+    pub fn part(&self, name: &str) -> bool {
+        self.0.as_ref().is_none_or(|names| names.iter().any(|shown| shown == name))
+    }
 }
 
 /// What became of the records.

@@ -11,11 +11,17 @@ use std::fmt::Write as _;
 const WIDTH: f64 = 720.0;
 /// Height of a chart.
 const HEIGHT: f64 = 400.0;
+/// Height of the title of a chart that stands alone.
+const TITLE: f64 = 34.0;
+/// Width of a letter, on average and a little more (measured on sans-serif of 13 px).
+const LETTER: f64 = 7.2;
+/// Letters of a row's name that are shown at most.
+const MOST_LETTERS: usize = 48;
 /// Left, top, right and bottom edges of what is plotted.
 const FRAME: (f64, f64, f64, f64) = (64.0, 20.0, 540.0, 340.0);
 
 /// Colours and type of every chart.
-pub const STYLE: &str = "svg{--ink:#1c2530;--faint:#8793a1;--grid:#dde3ea;--paper:#fff;--c0:#0b62c4;--c1:#b4430b;--c2:#6b7683;--c3:#157a4a;--c4:#8a3ea8;--c5:#9a6b00;--c6:#c0267e;--c7:#35808f;font:13px system-ui,sans-serif;background:var(--paper)}@media(prefers-color-scheme:dark){svg{--ink:#e6ebf1;--faint:#8b97a5;--grid:#313b47;--paper:#161b22;--c0:#6fb1ff;--c1:#ff9d66;--c2:#a8b3bf;--c3:#63d39b;--c4:#d59bf0;--c5:#e6bd55;--c6:#ff8cc6;--c7:#7fd0e0}}svg text{fill:var(--ink)}svg .tick{fill:var(--faint);font-size:11px}svg .grid{stroke:var(--grid)}svg .axis{stroke:var(--faint)}";
+pub const STYLE: &str = "svg{--ink:#1c2530;--faint:#8793a1;--tick:#56616d;--grid:#dde3ea;--paper:#fff;--c0:#0b62c4;--c1:#b4430b;--c2:#6b7683;--c3:#157a4a;--c4:#8a3ea8;--c5:#9a6b00;--c6:#c0267e;--c7:#35808f;font:13px system-ui,sans-serif;background:var(--paper)}@media(prefers-color-scheme:dark){svg{--ink:#e6ebf1;--faint:#8b97a5;--tick:#a8b3bf;--grid:#313b47;--paper:#161b22;--c0:#6fb1ff;--c1:#ff9d66;--c2:#a8b3bf;--c3:#63d39b;--c4:#d59bf0;--c5:#e6bd55;--c6:#ff8cc6;--c7:#7fd0e0}}svg text{fill:var(--ink)}svg .tick{fill:var(--tick);font-size:11px}svg .grid{stroke:var(--grid)}svg .axis{stroke:var(--faint)}";
 
 /// Dashes of the series, by number.
 const DASHES: [&str; 8] = ["", "7 3", "2 3", "9 3 2 3", "5 2", "1 2", "12 4", "4 4 1 4"];
@@ -107,6 +113,7 @@ pub struct Chart {
     body: String,
     legend: String,
     entries: usize,
+    uprights: usize,
     height: f64,
     frame: (f64, f64, f64, f64),
     title: String,
@@ -124,7 +131,7 @@ impl Chart {
     /// One row a label instead of a vertical axis; higher with more rows.
     pub fn rows(title: &str, description: &str, x: Axis, labels: &[String]) -> Self {
         let rows = labels.len() as f64;
-        let frame = (250.0, 16.0, 690.0, 16.0 + 20.0 * rows);
+        let frame = (beside(labels), 16.0, 690.0, 16.0 + 20.0 * rows);
         let y = Axis { label: String::new(), from: rows, to: 0.0 };
         let mut chart = Self::bare(title, description, x, y, frame.3 + 52.0, frame);
         chart.grid(false);
@@ -141,17 +148,19 @@ impl Chart {
         rows: &[String],
     ) -> Self {
         let height = 44.0 * rows.len() as f64;
-        let frame = (250.0, 16.0, 690.0, 16.0 + height);
+        let frame = (beside(rows), 16.0, 690.0, 16.0 + height);
         let x = Axis { label: label.to_owned(), from: 0.0, to: columns.len() as f64 };
         let y = Axis { label: String::new(), from: rows.len() as f64, to: 0.0 };
         let mut chart = Self::bare(title, description, x, y, frame.3 + 52.0, frame);
+        let room = (frame.2 - frame.0) / columns.len().max(1) as f64;
         for (at, name) in columns.iter().enumerate() {
             let x = chart.across(at as f64 + 0.5);
+            let name = cut(name, (room / LETTER) as usize);
             let _ = write!(
                 chart.body,
                 "<text class=\"tick\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
                 frame.3 + 16.0,
-                escaped(name)
+                escaped(&name)
             );
         }
         chart.axis_label();
@@ -161,11 +170,7 @@ impl Chart {
 
     fn row_labels(&mut self, labels: &[String]) {
         for (row, label) in labels.iter().enumerate() {
-            let short: String = if label.chars().count() > 34 {
-                label.chars().take(33).chain(['…']).collect()
-            } else {
-                label.clone()
-            };
+            let short = cut(label, MOST_LETTERS);
             let y = self.down(row as f64 + 0.5) + 4.0;
             let _ = write!(
                 self.body,
@@ -187,7 +192,17 @@ impl Chart {
     ) -> Self {
         let (title, description) = (title.to_owned(), description.to_owned());
         let (body, legend) = (String::new(), String::new());
-        Self { x, y, body, legend, entries: 0, height, frame, title, description }
+        Self { x, y, body, legend, entries: 0, uprights: 0, height, frame, title, description }
+    }
+
+    /// What it shows, in some words.
+    pub fn title(&self) -> &str {
+        &self.title
+    }
+
+    /// What it shows and how it is read.
+    pub fn description(&self) -> &str {
+        &self.description
     }
 
     fn across(&self, value: f64) -> f64 {
@@ -325,8 +340,10 @@ impl Chart {
             "<path stroke=\"var(--ink)\" stroke-dasharray=\"3 3\" d=\"M{x:.1} {top:.1}V{bottom:.1}\"><title>{0}</title></path><text class=\"tick\" x=\"{1:.1}\" y=\"{2:.1}\">{0}</text>",
             escaped(name),
             x + 4.0,
-            top + 11.0
+            // Neighbours do not write over each other.
+            top + 11.0 + 13.0 * (self.uprights % 4) as f64
         );
+        self.uprights += 1;
     }
 
     /// Text in a cell of a table; `strength` in 0..=1 shades it.
@@ -355,22 +372,65 @@ impl Chart {
         (x, y)
     }
 
-    /// The chart as one element; with namespace and style where it is `alone` in a file.
+    /// The chart as one element; with namespace, style and a visible title where it is `alone` in
+    /// a file.
     pub fn finish(self, id: &str, alone: bool) -> String {
-        let (namespace, style) = if alone {
-            (" xmlns=\"http://www.w3.org/2000/svg\"", format!("<style>{STYLE}</style>"))
+        let title = escaped(&self.title);
+        let (namespace, top, head) = if alone {
+            let head = format!(
+                "<style>{STYLE}</style><text x=\"14\" y=\"-12\" font-size=\"16\" font-weight=\"600\">{title}</text>"
+            );
+            (" xmlns=\"http://www.w3.org/2000/svg\"", TITLE, head)
         } else {
-            ("", String::new())
+            ("", 0.0, String::new())
         };
         format!(
-            "<svg{namespace} viewBox=\"0 0 {WIDTH} {:.0}\" role=\"img\" aria-labelledby=\"{id}-t {id}-d\"><title id=\"{id}-t\">{}</title><desc id=\"{id}-d\">{}</desc>{style}{}{}</svg>",
-            self.height,
-            escaped(&self.title),
+            "<svg{namespace} viewBox=\"0 {:.0} {WIDTH} {:.0}\" role=\"img\" aria-labelledby=\"{id}-t {id}-d\"><title id=\"{id}-t\">{title}</title><desc id=\"{id}-d\">{}</desc>{head}{}{}</svg>",
+            -top,
+            self.height + top,
             escaped(&self.description),
             self.body,
             self.legend
         )
     }
+}
+
+/// The left edge of a plot that has these names beside its rows.
+fn beside(labels: &[String]) -> f64 {
+    let longest = labels.iter().map(|label| letters(label)).max().unwrap_or(0);
+    24.0 + LETTER * longest.clamp(6, MOST_LETTERS) as f64
+}
+
+/// Width of a text in letters; from the Hangul Jamo on (U+1100) most scripts are twice as wide.
+fn letters(text: &str) -> usize {
+    text.chars().map(wide).sum()
+}
+
+fn wide(c: char) -> usize {
+    if ('\u{1100}'..'\u{1e000}').contains(&c) && !('\u{1e00}'..'\u{2e80}').contains(&c) {
+        2
+    } else {
+        1
+    }
+}
+
+/// At most so many letters, without those in the middle: names often differ at their end.
+fn cut(name: &str, most: usize) -> String {
+    if letters(name) <= most {
+        return name.to_owned();
+    }
+    let end = most.saturating_sub(1) / 2;
+    let start = most.saturating_sub(1) - end;
+    let within = |room: usize| {
+        let mut used = 0;
+        move |c: &char| {
+            used += wide(*c);
+            used <= room
+        }
+    };
+    let head: String = name.chars().take_while(within(start)).collect();
+    let tail: Vec<char> = name.chars().rev().take_while(within(end)).collect();
+    head + "…" + &tail.into_iter().rev().collect::<String>()
 }
 
 fn colour(series: usize) -> String {
@@ -397,6 +457,18 @@ mod tests {
         assert_eq!(ticks, ["0.5", "0.6", "0.7", "0.8", "0.9", "1.0"]);
         assert!(Axis::around("x", std::iter::empty()).ticks().len() > 2);
         assert!(Axis::around("x", [3.0, 3.0].into_iter()).ticks().len() > 2);
+    }
+
+    #[test]
+    fn long_names_lose_their_middle_and_short_ones_nothing() {
+        assert_eq!(cut("abcdefgh", 5), "ab…gh");
+        assert_eq!(cut("abcde", 5), "abcde");
+        assert_eq!(cut("数学の証明と導出", 9), "数学…導出", "wide letters take two places");
+        let long = "x".repeat(200);
+        assert!(beside(std::slice::from_ref(&long)) < 0.6 * WIDTH);
+        let chart = Chart::rows("t", "d", Axis::unit("x"), &[long]);
+        let (left, ..) = chart.frame;
+        assert!(left - 8.0 - LETTER * MOST_LETTERS as f64 > 0.0, "the name begins inside");
     }
 
     #[test]

@@ -1,20 +1,41 @@
-//! The report for people at a terminal.
+//! The report's tables, and the report for people at a terminal.
 
 use std::fmt::{self, Write as _};
 
-use super::{Report, Routed, served::ServedReport};
+use super::{
+    Report, Routed, Shows,
+    served::{ServedLine, ServedReport},
+};
 use crate::evaluate::{
     figures::{Figure, Measured},
     judged::CostUnit,
     metrics::Interval,
 };
 
-/// Figures beside each other in one table.
-const AT_THRESHOLDS: [Figure; 5] =
+/// Figures beside each other in one table, and its title.
+const AT_FIGURES: [Figure; 5] =
     [Figure::Quality, Figure::Cost, Figure::Pgr, Figure::Regret, Figure::Arena];
-const OF_CURVE: [Figure; 6] =
+const AT_THRESHOLDS: &str = "At the thresholds in force, baselines with the same mix of calls";
+const CURVE_FIGURES: [Figure; 6] =
     [Figure::Apgr, Figure::Cpt20, Figure::Cpt50, Figure::Cpt80, Figure::Aiq, Figure::EqualQuality];
-const OF_SCORE: [Figure; 3] = [Figure::Auroc, Figure::Brier, Figure::Ece];
+const OF_CURVE: &str = "As the threshold moves between the cheapest and the strongest tier";
+const SCORE_FIGURES: [Figure; 3] = [Figure::Auroc, Figure::Brier, Figure::Ece];
+const OF_SCORE: &str = "The score as the chance that the cheapest tier is worse";
+
+/// One table: the first row is its heading, the first column names the others.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Table {
+    /// Above it.
+    pub title: String,
+    /// Rows of one length.
+    pub rows: Vec<Vec<String>>,
+    /// Sentences below it.
+    pub remarks: Vec<String>,
+}
+
+fn heading<const N: usize>(names: [&str; N]) -> Vec<Vec<String>> {
+    vec![names.map(str::to_owned).to_vec()]
+}
 
 /// Aligned columns; the first is text, the others stand right.
 pub fn table(f: &mut impl fmt::Write, rows: &[Vec<String>]) -> fmt::Result {
@@ -63,44 +84,16 @@ fn figures(measured: &Measured, which: &[Figure]) -> Vec<String> {
     which.iter().map(|figure| shown(measured.get(*figure))).collect()
 }
 
-fn block(
-    f: &mut fmt::Formatter<'_>,
-    title: &str,
-    routed: &Routed,
-    which: &[Figure],
-) -> fmt::Result {
-    writeln!(f, "{title}")?;
-    let heading = std::iter::once("router").chain(which.iter().map(|figure| figure.heading()));
-    let mut rows: Vec<Vec<String>> = vec![heading.map(str::to_owned).collect()];
-    for router in &routed.routers {
-        let cells = figures(&router.figures, which);
-        if cells.iter().all(|cell| cell == "-") {
-            continue;
-        }
-        rows.push(std::iter::once(router.name.clone()).chain(cells).collect());
-    }
-    if let Some(difference) = &routed.difference {
-        let name = std::iter::once("model − against".to_owned());
-        rows.push(name.chain(figures(difference, which)).collect());
-    }
-    table(f, &rows)?;
-    writeln!(f)
-}
-
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rows = self.rows;
-        writeln!(f, "{}: {} rows judged of {} read", self.name, rows.used, rows.read)?;
-        write!(f, "model {}", self.model.name)?;
-        if let Some(against) = &self.against {
-            write!(f, ", against {}", against.name)?;
-        }
-        writeln!(f, "; intervals: 95 %, {} bootstrap draws, seed {}\n", self.draws, self.seed)?;
-        if let Some(routed) = &self.routed {
-            write!(f, "{routed}")?;
-        }
-        if let Some(served) = &self.served {
-            write!(f, "{served}")?;
+        writeln!(f, "{}\n", self.summary())?;
+        for part in self.tables() {
+            writeln!(f, "{}", part.title)?;
+            table(f, &part.rows)?;
+            for remark in &part.remarks {
+                writeln!(f, "{remark}")?;
+            }
+            writeln!(f)?;
         }
         for note in &self.notes {
             writeln!(f, "{note}")?;
@@ -109,11 +102,48 @@ impl fmt::Display for Report {
     }
 }
 
-impl fmt::Display for Routed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "Tiers (n = {}; cost: {})", self.n, unit(self.cost_unit))?;
-        let heading = ["tier", "model", "below", "quality if all", "cost if all", "calls"];
-        let mut rows: Vec<Vec<String>> = vec![heading.map(str::to_owned).to_vec()];
+impl Report {
+    /// What was judged, in a sentence or two.
+    pub fn summary(&self) -> String {
+        let rows = self.rows;
+        let against = self.against.as_ref().map(|against| format!(", against {}", against.name));
+        format!(
+            "{}: {} rows judged of {} read\nmodel {}{}; intervals: 95 %, {} bootstrap draws, seed {}",
+            self.name,
+            rows.used,
+            rows.read,
+            self.model.name,
+            against.unwrap_or_default(),
+            self.draws,
+            self.seed
+        )
+    }
+
+    /// Every table that is shown.
+    pub fn tables(&self) -> Vec<Table> {
+        let mut tables = Vec::new();
+        if let Some(routed) = &self.routed {
+            let parts = [
+                ("tiers", Some(routed.tiers())),
+                ("", routed.block(AT_THRESHOLDS, &AT_FIGURES, &self.shows)),
+                ("", routed.block(OF_CURVE, &CURVE_FIGURES, &self.shows)),
+                ("", routed.block(OF_SCORE, &SCORE_FIGURES, &self.shows)),
+                ("confusion", Some(routed.confusion())),
+                ("categories", routed.categories()),
+            ];
+            let is_shown = |part: &str| part.is_empty() || self.shows.part(part);
+            let shown = parts.into_iter().filter(|(part, _)| is_shown(part));
+            tables.extend(shown.filter_map(|(_, table)| table));
+        }
+        tables.extend(self.served.as_ref().map(ServedReport::table));
+        tables
+    }
+}
+
+impl Routed {
+    fn tiers(&self) -> Table {
+        let mut rows =
+            heading(["tier", "model", "below", "quality if all", "cost if all", "calls"]);
         for tier in &self.tiers {
             let models: Vec<&str> = tier.models.keys().map(String::as_str).collect();
             rows.push(vec![
@@ -125,47 +155,57 @@ impl fmt::Display for Routed {
                 format!("{:.1} %", 100.0 * tier.calls),
             ]);
         }
-        table(f, &rows)?;
-        writeln!(
-            f,
-            "The cheapest tier is worse than the strongest on {} of the rows.\n",
+        let event = format!(
+            "The cheapest tier is worse than the strongest on {} of the rows.",
             self.event_rate
-        )?;
-        let title = "At the thresholds in force (baselines: the same mix of calls)";
-        block(f, title, self, &AT_THRESHOLDS)?;
-        block(
-            f,
-            "As the threshold moves between the cheapest and the strongest tier",
-            self,
-            &OF_CURVE,
-        )?;
-        block(f, "The score as the chance that the cheapest tier is worse", self, &OF_SCORE)?;
-        self.confusion(f)?;
-        self.categories(f)
+        );
+        let title = format!("Tiers (n = {}; cost: {})", self.n, unit(self.cost_unit));
+        Table { title, rows, remarks: vec![event] }
     }
-}
 
-impl Routed {
-    fn confusion(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "Rows by the tier they were sent to and the cheapest of the best tiers")?;
+    /// Some figures of every router; `None` when none of them is shown.
+    fn block(&self, title: &str, which: &[Figure], shows: &Shows) -> Option<Table> {
+        let which: Vec<Figure> =
+            which.iter().copied().filter(|figure| shows.part(figure.key())).collect();
+        if which.is_empty() {
+            return None;
+        }
+        let headings = which.iter().map(|figure| figure.heading().to_owned());
+        let mut rows: Vec<Vec<String>> =
+            vec![std::iter::once("router".to_owned()).chain(headings).collect()];
+        for router in &self.routers {
+            let cells = figures(&router.figures, &which);
+            if cells.iter().any(|cell| cell != "-") {
+                rows.push(std::iter::once(router.name.clone()).chain(cells).collect());
+            }
+        }
+        if let Some(difference) = &self.difference {
+            let name = std::iter::once("model − against".to_owned());
+            rows.push(name.chain(figures(difference, &which)).collect());
+        }
+        Some(Table { title: format!("{title}, n = {}", self.n), rows, remarks: Vec::new() })
+    }
+
+    fn confusion(&self) -> Table {
         let names = || self.tiers.iter().map(|tier| tier.name.clone());
-        let heading = names().map(|name| format!("best: {name}"));
-        let mut rows = vec![std::iter::once("sent to".to_owned()).chain(heading).collect()];
+        let best = names().map(|name| format!("best: {name}"));
+        let mut rows: Vec<Vec<String>> =
+            vec![std::iter::once("sent to".to_owned()).chain(best).collect()];
         for (name, counts) in names().zip(&self.confusion) {
             let counts = counts.iter().map(ToString::to_string);
-            rows.push(std::iter::once(name).chain(counts).collect::<Vec<_>>());
+            rows.push(std::iter::once(name).chain(counts).collect());
         }
-        table(f, &rows)?;
-        writeln!(f)
+        let title = "Rows by the tier they were sent to and the cheapest of the best tiers";
+        Table { title: title.to_owned(), rows, remarks: Vec::new() }
     }
 
-    fn categories(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// `None` when there is one category.
+    fn categories(&self) -> Option<Table> {
         if self.categories.len() < 2 {
-            return Ok(());
+            return None;
         }
-        writeln!(f, "By category")?;
-        let heading = ["category", "n", "cheapest", "strongest", "sent up", "APGR", "PGR"];
-        let mut rows: Vec<Vec<String>> = vec![heading.map(str::to_owned).to_vec()];
+        let mut rows =
+            heading(["category", "n", "cheapest", "strongest", "sent up", "APGR", "PGR"]);
         for line in &self.categories {
             rows.push(vec![
                 line.name.clone(),
@@ -177,17 +217,21 @@ impl Routed {
                 shown(line.figures.get(Figure::Pgr)),
             ]);
         }
-        table(f, &rows)?;
-        writeln!(f)
+        Some(Table { title: "By category".to_owned(), rows, remarks: Vec::new() })
     }
 }
 
-impl fmt::Display for ServedReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "As it was served (n = {}, judged {})", self.n, self.judged)?;
-        let heading = ["model", "n", "judged", "quality", "dollars a thousand"];
-        let mut rows: Vec<Vec<String>> = vec![heading.map(str::to_owned).to_vec()];
-        for line in &self.models {
+impl ServedReport {
+    fn table(&self) -> Table {
+        let mut rows = heading(["model", "n", "judged", "quality", "dollars a thousand"]);
+        let all = ServedLine {
+            name: "all".to_owned(),
+            n: self.n,
+            judged: self.judged,
+            quality: self.quality,
+            usd_per_thousand: self.usd_per_thousand,
+        };
+        for line in self.models.iter().chain([&all]) {
             rows.push(vec![
                 line.name.clone(),
                 line.n.to_string(),
@@ -196,27 +240,16 @@ impl fmt::Display for ServedReport {
                 shown(line.usd_per_thousand),
             ]);
         }
-        let (n, judged) = (self.n.to_string(), self.judged.to_string());
-        rows.push(vec![
-            "all".to_owned(),
-            n,
-            judged,
-            shown(self.quality),
-            shown(self.usd_per_thousand),
-        ]);
-        table(f, &rows)?;
-        if let Some(arena) = self.arena {
-            writeln!(f, "  arena score {arena:.4} (RouterArena)")?;
-        }
-        if let Some(scores) = &self.scores {
+        let arena = self.arena.map(|arena| format!("Arena score {arena:.4} (RouterArena)."));
+        let scores = self.scores.as_ref().map(|scores| {
             let auroc = scores.auroc.map_or_else(|| "-".to_owned(), |auroc| format!("{auroc:.3}"));
-            writeln!(
-                f,
-                "  recorded scores below the threshold (n = {}): {} did not do; AUROC {auroc}, Brier {:.3}, ECE {:.3}",
+            format!(
+                "Recorded scores below the threshold (n = {}): {} did not do; AUROC {auroc}, Brier {:.3}, ECE {:.3}.",
                 scores.n, scores.failed, scores.brier, scores.ece
-            )?;
-        }
-        writeln!(f)
+            )
+        });
+        let title = format!("As it was served (n = {}, judged {})", self.n, self.judged);
+        Table { title, rows, remarks: arena.into_iter().chain(scores).collect() }
     }
 }
 
