@@ -9,7 +9,7 @@
 //! | words | [`protocol`] | the public wire formats: requests that keep unknown fields, SSE and AWS frames, translation between any surface and any provider's dialect |
 //! | rooms | [`classify`] | text → embedding → calibrated score; the scoring queue |
 //! | rooms | [`policy`] | score + needs + table → decision; pure |
-//! | rooms | [`upstream`] | one attempt at a provider: deadlines, errors that say who failed |
+//! | rooms | [`upstream`] | providers: addresses, credentials, retries, breakers, one attempt at a time, errors that say who failed |
 //! | rooms | [`telemetry`] | metric names, the log |
 //! | composition | [`config`] | TOML → checked configuration, or every problem with its position |
 //! | composition | [`gateway`] | one request from start to end |
@@ -24,10 +24,12 @@
 //!
 //! # One request
 //!
-//! [`api`] reads the body into a [`protocol::chat::ChatRequest`]. [`gateway::Gateway::chat`] then
-//! takes the text to weigh, waits for its score within a deadline, lets the policy decide, tries
-//! the route's candidates until one gives content, and relays the stream. Whatever happens, a
-//! [`gateway::Settlement`] records it: one log line, metrics, cost.
+//! [`api`] reads the body into a [`protocol::incoming::Incoming`].
+//! [`gateway::Gateway::converse`] then takes the text to weigh, waits for its score within a
+//! deadline, lets the policy decide, tries the route's candidates until one gives content, and
+//! relays the stream: byte for byte where both sides speak the same language, translated where
+//! they do not. Whatever happens, a [`gateway::Settlement`] records it: one log line, metrics,
+//! cost.
 
 pub mod api;
 pub mod classify;

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use super::{
     Config, Origin, Origins,
     catalogue::{self, LOCAL_FILE, Models},
+    provider::known_quirks,
 };
 use crate::{
     policy::{ModelCard, Policy, Tier},
@@ -105,13 +106,15 @@ pub fn discover(
         else {
             continue;
         };
+        // Providers whose address depends on an account are left to a configuration.
         let Some(Ok(base_url)) =
-            entry.base_url(Api::OpenAi).map(|url| Url::parse(&format!("{url}/")))
+            entry.base_url(entry.dialect).map(|url| Url::parse(&format!("{url}/")))
         else {
             continue;
         };
-        let Some(credential) = Credential::bearer(&key) else { continue };
-        let added = Provider::new(provider, Api::OpenAi, base_url, credential);
+        let Some(credential) = Credential::of_key(entry.dialect, &key) else { continue };
+        let mut added = Provider::new(provider, entry.dialect, base_url, credential);
+        added.quirks = known_quirks(entry);
         built.config.providers.push(added);
         built.config.catalogued.insert(provider.to_owned(), entry);
         built.sources.push(format!("{provider} ({name})"));

@@ -60,6 +60,20 @@ pub fn provider(
     Some(provider)
 }
 
+/// In what a provider of the catalogue differs from others of its kind.
+pub fn known_quirks(known: &ProviderEntry) -> Quirks {
+    let usual = Quirks::default();
+    Quirks {
+        stream_usage: known.quirks.stream_usage,
+        responses: known.quirks.responses,
+        completions: known.quirks.completions,
+        old_max_tokens: !known.quirks.max_completion_tokens,
+        reasoning_content: known.quirks.reasoning_content,
+        api_version: known.api_version.clone().unwrap_or(usual.api_version),
+        region: usual.region,
+    }
+}
+
 /// A table and what stands behind it.
 struct Reader<'r, 's> {
     section: &'r Section<'s>,
@@ -194,17 +208,7 @@ impl Reader<'_, '_> {
 
     fn quirks(&self) -> Quirks {
         let section = self.section;
-        let usual = match self.known {
-            Some(known) => Quirks {
-                stream_usage: known.quirks.stream_usage,
-                responses: known.quirks.responses,
-                completions: known.quirks.completions,
-                old_max_tokens: !known.quirks.max_completion_tokens,
-                reasoning_content: known.quirks.reasoning_content,
-                ..Quirks::default()
-            },
-            None => Quirks::default(),
-        };
+        let usual = self.known.map(known_quirks).unwrap_or_default();
         let api_version = section.str("api_version").map(|version| version.value);
         let region = section.str("region").map(|region| region.value);
         let in_environment =
@@ -216,9 +220,7 @@ impl Reader<'_, '_> {
             completions: section.bool("completions").unwrap_or(usual.completions),
             old_max_tokens: section.bool("old_max_tokens").unwrap_or(usual.old_max_tokens),
             reasoning_content: section.bool("reasoning_content").unwrap_or(usual.reasoning_content),
-            api_version: api_version
-                .or_else(|| self.known.and_then(|known| known.api_version.clone()))
-                .unwrap_or(usual.api_version),
+            api_version: api_version.unwrap_or(usual.api_version),
             region: region.unwrap_or(usual.region),
         }
     }

@@ -38,8 +38,19 @@ listen = "127.0.0.1:8080"
 # no base_url and read the usual environment variable; `catalogue = "groq"` gives another name to
 # one of them. Any other OpenAI-compatible server needs its address.
 [providers.openai]
-dialect = "openai"
+dialect = "openai"                     # or anthropic, gemini, azure, bedrock, cohere
 api_key_env = "OPENAI_API_KEY"
+# api_key_envs = ["KEY_A", "KEY_B"]    # several keys: a refused one gives way to the next
+# retries = 0                          # further attempts after a failure that may pass, before
+                                       # the next model is asked
+# breaker_failures = 5                 # failures in a row after which it is left alone
+# breaker_open_ms = 10000              # for this long, doubling
+# deployments = [{ base_url = "https://a/v1", weight = 2 }, { base_url = "https://b/v1" }]
+# responses = true                     # it serves /responses; otherwise they become chat
+# completions = false                  # it serves /completions; otherwise they become chat
+# region = "us-east-1"                 # bedrock; keys from AWS_ACCESS_KEY_ID and the like, or
+                                       # access_key_env, secret_key_env, session_token_env
+# api_version = "2024-10-21"           # azure
 # connect_timeout_ms = 10000
 # first_byte_timeout_ms = 300000
 # idle_timeout_ms = 60000
@@ -73,11 +84,16 @@ upstream_name = "gpt-5.5"
 # Within a tier the models are tried in order, then the next tier up.
 [policies.auto]
 default_tier = "strong"                # serves when there is no score in time
+# sessions = true                      # a conversation keeps its model while that is cheaper
+# fallback_on = ["context_length"]     # and "content_policy": rejections that another model may
+                                       # see otherwise
 
 [[policies.auto.tiers]]
 name = "cheap"
 below = 0.42
 models = ["small"]
+# order = "listed"                     # or weighted, cheapest, fastest, least_busy
+# weights = [1]                        # one for each model
 
 [[policies.auto.tiers]]
 name = "strong"

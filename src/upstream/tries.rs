@@ -23,10 +23,10 @@ use super::{
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// Longest pause: where a provider wants a longer one, the next candidate is asked instead.
 const MAX_PAUSE: Duration = Duration::from_secs(8);
-/// What each request adds to the retry budget: at most one request in five may be a retry.
-const BUDGET_A_REQUEST: f64 = 0.2;
+/// Requests that earn one retry: at most one request in five may be one.
+const REQUESTS_A_RETRY: u32 = 5;
 /// Most retries that can be saved up.
-const MAX_BUDGET: f64 = 20.0;
+const MAX_SAVED_RETRIES: u32 = 20;
 /// How long a credential stands back when its provider does not say (chosen: an account's
 /// trouble takes minutes, a rate limit seconds).
 const REFUSED_FOR: Duration = Duration::from_secs(300);
@@ -45,7 +45,8 @@ pub struct Member {
     health: Mutex<HashMap<(usize, String), Arc<Health>>>,
     /// Credentials that stand back, `(deployment, credential)`, until when.
     standing_back: Mutex<HashMap<(usize, usize), Instant>>,
-    budget: Mutex<f64>,
+    /// Requests that have not been spent on retries.
+    budget: Mutex<u32>,
 }
 
 /// A mutex whose holders cannot leave it half-written.
@@ -60,7 +61,7 @@ impl Member {
             client,
             health: Mutex::default(),
             standing_back: Mutex::default(),
-            budget: Mutex::new(MAX_BUDGET),
+            budget: Mutex::new(MAX_SAVED_RETRIES * REQUESTS_A_RETRY),
         }
     }
 
@@ -90,11 +91,9 @@ impl Member {
 
     fn may_retry(&self) -> bool {
         let mut budget = locked(&self.budget);
-        let enough = *budget >= 1.0;
-        if enough {
-            *budget -= 1.0;
-        }
-        enough
+        let left = budget.checked_sub(REQUESTS_A_RETRY);
+        *budget = left.unwrap_or(*budget);
+        left.is_some()
     }
 }
 
@@ -126,7 +125,7 @@ type Rank = (bool, f64, f64);
 impl Tries {
     pub(super) fn new(member: Arc<Member>, model: &str) -> Self {
         let mut budget = locked(&member.budget);
-        *budget = (*budget + BUDGET_A_REQUEST).min(MAX_BUDGET);
+        *budget = (*budget + 1).min(MAX_SAVED_RETRIES * REQUESTS_A_RETRY);
         drop(budget);
         Self {
             retries_left: member.provider.retries,
@@ -381,7 +380,8 @@ mod tests {
             let _slot = tries.next(None, now).unwrap().unwrap();
             retried += usize::from(tries.next(Some(&error), now).unwrap().is_some());
         }
-        assert_eq!(retried, 20 + 40, "what was saved up, and one in five");
+        // The first request finds the budget full.
+        assert_eq!(retried, 20 + 199 / 5, "what was saved up, and one in five");
     }
 
     #[test]

@@ -104,8 +104,8 @@ impl Surface {
         match self {
             Self::Chat => answer["choices"][0]["message"]["content"].as_str().unwrap().to_owned(),
             Self::Responses => {
-                let items = answer["output"].as_array().unwrap().iter();
-                let message = items.filter(|item| item["type"] == "message").next_back().unwrap();
+                let mut items = answer["output"].as_array().unwrap().iter();
+                let message = items.rfind(|item| item["type"] == "message").unwrap();
                 message["content"][0]["text"].as_str().unwrap().to_owned()
             }
             Self::Messages => answer["content"][0]["text"].as_str().unwrap().to_owned(),
