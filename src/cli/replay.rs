@@ -21,7 +21,6 @@ use crate::{
     },
     policy::Policy,
     telemetry::decisions::Line,
-    train::words::fit_and_predict,
     units::NanoUsd,
 };
 
@@ -107,15 +106,8 @@ fn labelled(args: &ReplayArgs, config: &Config, policy: &Policy) -> anyhow::Resu
     };
     let before = before.as_ref().map(ladder_of).transpose()?;
     let model = inputs::pinned_model(&args.model, config)?;
-    let tools = Tools {
-        model: &model,
-        against: None,
-        cache: args.cache.as_deref(),
-        fit: &fit_and_predict,
-        draws: 0,
-        seed: 0,
-        progress: std::io::stderr().is_terminal(),
-    };
+    let progress = std::io::stderr().is_terminal();
+    let tools = Tools::to_score(&model, args.cache.as_deref(), progress);
     rerun(&args.data, before.as_ref(), &after, &tools)
 }
 

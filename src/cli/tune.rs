@@ -25,7 +25,6 @@ use crate::{
     },
     policy::Policy,
     telemetry::decisions::Line,
-    train::words::fit_and_predict,
 };
 
 #[derive(Args)]
@@ -143,15 +142,8 @@ fn labelled(args: &TuneArgs, config: &Config, ladder: &Ladder) -> anyhow::Result
         lessons: &[],
         shows: Shows::default(),
     };
-    let tools = Tools {
-        model: &model,
-        against: None,
-        cache: args.cache.as_deref(),
-        fit: &fit_and_predict,
-        draws: 0,
-        seed: args.seed,
-        progress: std::io::stderr().is_terminal(),
-    };
+    let progress = std::io::stderr().is_terminal();
+    let tools = Tools::to_score(&model, args.cache.as_deref(), progress);
     let (sample, _) = evaluate::collect(&question, &tools, false)?;
     if sample.rows.is_empty() {
         return Err(evaluate::ladder::no_row(ladder, &sample.models));

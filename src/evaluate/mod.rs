@@ -91,6 +91,12 @@ pub struct Tools<'a> {
 }
 
 impl<'a> Tools<'a> {
+    /// For scoring alone: nothing is compared, fitted or drawn.
+    pub fn to_score(model: &'a Loaded, cache: Option<&'a Path>, progress: bool) -> Self {
+        let fit: Fit<'a> = &|_, _, _| Vec::new();
+        Self { model, against: None, cache, fit, draws: 0, seed: 0, progress }
+    }
+
     /// Moves with the bytes of the files that were read; its message is the number of prompts
     /// scored. Hidden where nobody watches.
     fn bar(&self, paths: &[PathBuf]) -> anyhow::Result<ProgressBar> {
