@@ -261,9 +261,49 @@ impl fmt::Display for DirectiveError {
 
 impl std::error::Error for DirectiveError {}
 
-/// The directives, one a line with what it does: for a command's help.
+/// What each dialect answers, how to script it, and the scenarios that are asked for most.
+const HELP: &str = "\
+Dialects, told by the path of the request:
+  OpenAI       /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/responses, /v1/models
+  Anthropic    /v1/messages, /v1/messages/count_tokens, also under /anthropic
+  Gemini       /v1beta/models/MODEL:generateContent, :streamGenerateContent, :countTokens,
+               :embedContent, :batchEmbedContents
+  Azure        /openai/deployments/MODEL/chat/completions?api-version=…, /openai/v1/…
+  Bedrock      /model/MODEL/converse, /model/MODEL/converse-stream (SigV4; signatures are
+               recomputed for access keys that begin with AKIDEXAMPLE, whose secret is
+               wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY)
+  Cohere       /v2/chat, /v2/embed
+Where the model is in the path, its script is percent-encoded: m%3Fstatus=503.
+
+Tools are called when the last message names them or tool_choice demands it; thinking comes when
+it is asked for. Thinking that comes back must carry the signature it was given, unchanged and
+with the same model.
+
+Credentials: a key that contains bad-STATUS (bad-401, sk-bad-429-second) is refused with that
+status, bad-key with 401. GET /_requests lists what arrived, DELETE /_requests forgets it.
+
+Scenarios:
+  m?status=503,503,200               two failures, then an answer
+  m?status=429&retry_after=2         rate limited, with the wait in a header
+  m?status=429&retry_in_body=2       the same where the provider's body says it
+  m?reject=context                   the prompt is too long; reject=policy: it is refused
+  m?cut=5                            the connection breaks within the answer
+  m?close=5                          the stream ends early and cleanly: a truncated answer
+  m?stall=5                          silence in the middle; first_ms=60000: before the first byte
+  m?garbage=2, m?noise=2             malformed JSON; bytes that are no frame
+  m?error_frame=3                    an error inside the stream
+  m?endless&chunk_ms=20              a stream that never ends
+  m?html&status=502                  a proxy's page; empty: nothing; error_200: an error with 200
+  m?length=1000000                   a content-length that lies
+  m?usage=none, m?usage=choice       usage missing, or on an odd chunk
+  m?duplicate_start=1                message_start (or the like) twice
+  m?calls=3&preamble                 text and three tool calls in parallel
+  m?chunks=200&chunk_ms=20           a long answer, 50 chunks a second
+";
+
+/// The scenarios and the directives, one a line with what it does: for a command's help.
 pub fn directives_help() -> String {
-    let mut help = String::from("Directives, in the model name: name?key=value&key=value\n");
+    let mut help = format!("{HELP}\nDirectives, in the model name: name?key=value&key=value\n");
     for (form, effect) in DIRECTIVES {
         help.push_str(&format!("  {form:<24} {effect}\n"));
     }
@@ -362,6 +402,20 @@ mod tests {
         });
         let listed: Vec<&str> = DIRECTIVES.iter().map(|(form, _)| *form).collect();
         assert_eq!(rows.collect::<Vec<_>>(), listed);
+    }
+
+    #[test]
+    fn every_scenario_of_the_help_is_a_script() {
+        let scripts = HELP.lines().filter_map(|line| line.strip_prefix("  m?"));
+        let scripts = scripts.flat_map(|line| {
+            let column = line.split("  ").next().unwrap_or_default();
+            column.split(", m?").map(|script| format!("m?{script}")).collect::<Vec<_>>()
+        });
+        let scripts: Vec<String> = scripts.collect();
+        assert!(scripts.len() > 15, "{scripts:?}");
+        for script in scripts {
+            parse_model(&script).unwrap_or_else(|error| panic!("{script}: {error}"));
+        }
     }
 
     #[test]

@@ -99,3 +99,39 @@ impl Frames {
         if self.crlf { b"\r\n" } else { b"\n" }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(format: StreamFormat, crlf: bool, comment: bool) -> String {
+        let mut frames = Frames::new(format, crlf, comment);
+        frames.comment();
+        frames.named("first", b"1");
+        frames.data(b"2");
+        frames.end();
+        String::from_utf8(frames.take().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn events_have_their_lines() {
+        let events = StreamFormat::Events;
+        assert_eq!(written(events, false, false), "event: first\ndata: 1\n\ndata: 2\n\n");
+        assert_eq!(
+            written(events, true, true),
+            ": keep-alive\r\n\r\nevent: first\r\ndata: 1\r\n\r\ndata: 2\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn an_array_is_opened_once_and_closed() {
+        let mut frames = Frames::new(StreamFormat::JsonArray, false, true);
+        frames.data(b"1");
+        frames.data(b"2");
+        frames.end();
+        assert_eq!(frames.take(), "[1,\r\n2]");
+        let mut empty = Frames::new(StreamFormat::JsonArray, false, false);
+        empty.end();
+        assert_eq!(empty.take(), "[]");
+    }
+}

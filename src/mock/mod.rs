@@ -7,10 +7,14 @@
 //! questions get equal answers. What should go wrong is written into the model name, see
 //! [`DIRECTIVES`] (read `directives.rs` first: its table is the feature).
 //!
-//! The way of a request: [`ScriptedUpstream::router`] records it (`record`), a dialect (`openai`)
-//! parses it and builds a reply, which is either an `answer` put in order by `play`, or what the
-//! script says instead; `reply` writes it to the wire at the script's pace. Another dialect is
-//! another module beside `openai`, with the same entry and its own frames.
+//! It speaks every dialect that the gateway speaks to providers, from its own knowledge of their
+//! wire formats: nothing here uses [`crate::protocol`], so that a mistake there cannot hide.
+//!
+//! The way of a request: [`ScriptedUpstream::router`] records it (`record`), the path tells its
+//! dialect (`openai`, `anthropic`, `gemini`, `azure`, `bedrock`, `cohere`), which checks it as the
+//! provider does (`reader`) and says what is asked (`offer`). The reply is an `answer` put in order
+//! by `play`, or what the `script` says instead; the dialect's `wire` turns events into `frames`
+//! and `reply` writes them at the script's pace.
 
 mod answer;
 mod anthropic;

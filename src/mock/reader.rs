@@ -9,6 +9,8 @@ pub(super) struct Reader<'a> {
     object: &'a Map<String, Value>,
     /// `messages[2].content[0]`; empty for the request itself.
     path: String,
+    /// Names may be written `like_this` for `likeThis`: protobuf's JSON takes both.
+    takes_snake_case: bool,
 }
 
 /// Why a request is refused.
@@ -46,13 +48,19 @@ impl Bad {
 impl<'a> Reader<'a> {
     /// The request itself.
     pub fn new(object: &'a Map<String, Value>) -> Self {
-        Self { object, path: String::new() }
+        Self { object, path: String::new(), takes_snake_case: false }
     }
 
-    /// The object `value` at `path`.
-    pub fn at(path: String, value: &'a Value) -> Result<Self, Bad> {
+    /// The request of an API that is protobuf underneath.
+    pub fn of_protobuf(object: &'a Map<String, Value>) -> Self {
+        Self { takes_snake_case: true, ..Self::new(object) }
+    }
+
+    /// The object `value` at `path`, in the same request.
+    pub fn at(&self, path: String, value: &'a Value) -> Result<Self, Bad> {
+        let takes_snake_case = self.takes_snake_case;
         match value {
-            Value::Object(object) => Ok(Self { object, path }),
+            Value::Object(object) => Ok(Self { object, path, takes_snake_case }),
             _ => Err(Bad { path, problem: Problem::NotA("an object") }),
         }
     }
@@ -69,7 +77,11 @@ impl<'a> Reader<'a> {
 
     /// Refuses fields that are not among `known`.
     pub fn only(&self, known: &[&str]) -> Result<(), Bad> {
-        match self.object.keys().find(|name| !known.contains(&name.as_str())) {
+        let is_known = |name: &str| {
+            known.contains(&name)
+                || (self.takes_snake_case && known.iter().any(|known| snake_case(known) == name))
+        };
+        match self.object.keys().find(|name| !is_known(name)) {
             Some(name) => Err(Bad { path: self.path_of(name), problem: Problem::Unknown }),
             None => Ok(()),
         }
@@ -82,7 +94,8 @@ impl<'a> Reader<'a> {
 
     /// The field, if it is there and not null.
     pub fn get(&self, name: &str) -> Option<&'a Value> {
-        self.object.get(name).filter(|value| !value.is_null())
+        let in_snake_case = || self.object.get(&snake_case(name)).filter(|_| self.takes_snake_case);
+        self.object.get(name).or_else(in_snake_case).filter(|value| !value.is_null())
     }
 
     /// The field, which must be there.
@@ -146,12 +159,12 @@ impl<'a> Reader<'a> {
 
     /// An object that may be absent.
     pub fn object(&self, name: &str) -> Result<Option<Reader<'a>>, Bad> {
-        self.get(name).map(|value| Reader::at(self.path_of(name), value)).transpose()
+        self.get(name).map(|value| self.at(self.path_of(name), value)).transpose()
     }
 
     /// An object that must be there.
     pub fn required_object(&self, name: &str) -> Result<Reader<'a>, Bad> {
-        Reader::at(self.path_of(name), self.required(name)?)
+        self.at(self.path_of(name), self.required(name)?)
     }
 
     /// The objects of an array; none when it is absent.
@@ -159,7 +172,7 @@ impl<'a> Reader<'a> {
         let path = self.path_of(name);
         let items = self.typed(name, "an array", Value::as_array)?;
         let items = items.map_or(&[][..], Vec::as_slice).iter().enumerate();
-        items.map(|(index, item)| Reader::at(format!("{path}[{index}]"), item)).collect()
+        items.map(|(index, item)| self.at(format!("{path}[{index}]"), item)).collect()
     }
 
     /// The objects of an array that has at least one.
@@ -181,5 +194,48 @@ impl<'a> Reader<'a> {
         let Some(value) = self.get(name) else { return Ok(None) };
         let wrong = || Bad { path: self.path_of(name), problem: Problem::NotA(expected) };
         read(value).map(Some).ok_or_else(wrong)
+    }
+}
+
+/// `topK` → `top_k`
+fn snake_case(name: &str) -> String {
+    let letters = name.chars().flat_map(|letter| {
+        let underscore = letter.is_ascii_uppercase().then_some('_');
+        underscore.into_iter().chain([letter.to_ascii_lowercase()])
+    });
+    letters.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn protobuf_fields_have_two_names() {
+        let request = json!({"top_k": 3, "thinkingConfig": {"include_thoughts": true}});
+        let request = request.as_object().unwrap();
+        let protobuf = Reader::of_protobuf(request);
+        protobuf.only(&["topK", "thinkingConfig"]).unwrap();
+        assert_eq!(protobuf.unsigned("topK"), Ok(Some(3)));
+        let inner = protobuf.required_object("thinkingConfig").unwrap();
+        assert_eq!(inner.boolean("includeThoughts"), Ok(true));
+        let other = Reader::new(request);
+        assert_eq!(other.unsigned("topK"), Ok(None));
+        let bad = other.only(&["topK", "thinkingConfig"]).unwrap_err();
+        assert_eq!((bad.path.as_str(), bad.problem), ("top_k", Problem::Unknown));
+    }
+
+    #[test]
+    fn an_error_names_its_field() {
+        let request = json!({"messages": [{"content": [{"text": 1}]}]});
+        let reader = Reader::new(request.as_object().unwrap());
+        let message = reader.some_objects("messages").unwrap().remove(0);
+        let part = message.objects("content").unwrap().remove(0);
+        let bad = part.required_string("text").unwrap_err();
+        assert_eq!(bad.path, "messages[0].content[0].text");
+        assert_eq!(bad.dotted_path(), "messages.0.content.0.text");
+        assert_eq!(bad.problem, Problem::NotA("a string"));
     }
 }

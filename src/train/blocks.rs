@@ -239,13 +239,18 @@ mod tests {
 
     #[test]
     fn blocks_weigh_what_they_are_said_to() {
-        let (features, ..) = tests::rows(40, 0.8, 2);
+        let texts: Vec<String> = (0..40)
+            .map(|row| format!("{} line {}", "many ".repeat(row), "end. ".repeat(row % 3)))
+            .collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let (drawn, ..) = tests::rows(40, 0.8, 2);
+        let features = Features::read(&texts, drawn.embeddings, tests::BUCKETS);
         let sight = Sight::new(&features, Linear::from(&tests::prior(1)));
         let rows = Random::new(1).permutation(40);
         let kernel = Blocks::new(&sight, &rows).kernel();
-        // The texts are alike in every fact, and a block that does not vary adds nothing.
-        let expected = 1.0 + WORDS_WEIGHT + PRIOR_WEIGHT;
-        assert!((kernel.diag().sum() / 40.0 - expected).abs() < 1e-9);
+        let expected = 1.0 + WORDS_WEIGHT + FACTS_WEIGHT + PRIOR_WEIGHT;
+        let found = kernel.diag().sum() / 40.0;
+        assert!((found - expected).abs() < 1e-9, "{found} {expected}");
         assert!(kernel.sum_axis(Axis(0)).iter().all(|sum| sum.abs() < 1e-9), "centred");
     }
 }

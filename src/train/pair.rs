@@ -249,7 +249,7 @@ pub(super) mod tests {
     use crate::{classify::facts::FACTS, evaluate::metrics::auroc};
 
     const HIDDEN: usize = 6;
-    const BUCKETS: usize = 64;
+    pub const BUCKETS: usize = 64;
 
     /// Rows whose embedding is noise but for the sign of its first number: where it is positive
     /// the weak model fails, as often as `reliability` says.

@@ -89,7 +89,7 @@ fn content(
     streams: Option<StreamFormat>,
     sequences: &StatusSequences,
 ) -> Result<Reply, Fault> {
-    let question = request::question(&Reader::new(object), &script.model).map_err(bad)?;
+    let question = request::question(&Reader::of_protobuf(object), &script.model).map_err(bad)?;
     let status = script.status(sequences);
     let instead = match script.fault(status).cause {
         // A prompt that offends the policy is no error here, but an answer without candidates.
@@ -106,7 +106,7 @@ fn count_tokens(
     script: &Script,
     sequences: &StatusSequences,
 ) -> Result<Reply, Fault> {
-    let request = Reader::new(object);
+    let request = Reader::of_protobuf(object);
     request.only(&["contents", "generateContentRequest"]).map_err(bad)?;
     let counted = match request.object("generateContentRequest").map_err(bad)? {
         Some(inner) => request::question(&inner, &script.model),
@@ -129,7 +129,7 @@ fn embeddings(
     is_batch: bool,
     sequences: &StatusSequences,
 ) -> Result<Reply, Fault> {
-    let request = Reader::new(object);
+    let request = Reader::of_protobuf(object);
     let answer = if is_batch {
         let requests = request.some_objects("requests").map_err(bad)?;
         let embeddings = requests.iter().map(embedding).collect::<Result<Vec<_>, _>>();
@@ -253,4 +253,28 @@ pub(super) fn error(fault: &Fault) -> ErrorAnswer {
         }]);
     }
     ErrorAnswer::new(fault.status, json!({"error": error}).to_string().into_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_method_is_the_last_of_its_kind_and_the_model_is_decoded() {
+        let check = |target: &str, expected: Option<(&str, &str, &str)>| {
+            let found = method_of(target);
+            let found =
+                found.as_ref().map(|(model, method, query)| (model.as_str(), *method, *query));
+            assert_eq!(found, expected, "{target}");
+        };
+        let method = "generateContent";
+        check("/v1beta/models/m:generateContent", Some(("m", method, "")));
+        check("/v1beta/models/m%3Fcut=1:generateContent", Some(("m?cut=1", method, "")));
+        check(
+            "/v1/models/m?cut=1:streamGenerateContent?alt=sse",
+            Some(("m?cut=1", "streamGenerateContent", "?alt=sse")),
+        );
+        check("/v1beta/models/m", None);
+        check("/v1beta/models/m:generateContents", None);
+    }
 }

@@ -231,7 +231,7 @@ fn json_schema(schema: &Reader<'_>) -> Result<Value, Bad> {
             ("properties", Value::Object(properties)) => {
                 let at = schema.path_of("properties");
                 let read = |(name, value): (&String, &Value)| {
-                    let property = Reader::at(format!("{at}[0].value"), value)?;
+                    let property = schema.at(format!("{at}[0].value"), value)?;
                     Ok((name.clone(), json_schema(&property)?))
                 };
                 Value::Object(properties.iter().map(read).collect::<Result<_, Bad>>()?)
