@@ -4,7 +4,7 @@ use reqwest::Url;
 
 use super::{
     build::{Environment, MAX_MS},
-    catalogue::{self, Auth, ProviderEntry, provider::PLACEHOLDERS},
+    catalogue::{self, Auth, ProviderEntry, ToolCallIds, provider::PLACEHOLDERS},
     reader::{Located, Section, did_you_mean},
 };
 use crate::upstream::{Api, AwsKeys, BreakerSettings, Credential, Deployment, Provider, Quirks};
@@ -65,10 +65,14 @@ pub fn known_quirks(known: &ProviderEntry) -> Quirks {
     let usual = Quirks::default();
     Quirks {
         stream_usage: known.quirks.stream_usage,
+        chat: known.quirks.chat,
         responses: known.quirks.responses,
         completions: known.quirks.completions,
         old_max_tokens: !known.quirks.max_completion_tokens,
         reasoning_content: known.quirks.reasoning_content,
+        short_tool_ids: known.quirks.tool_call_ids == ToolCallIds::Alphanumeric9,
+        reasoning_beside_output: known.quirks.reasoning_beside_output,
+        rejects: known.quirks.rejects.clone(),
         api_version: known.api_version.clone().unwrap_or(usual.api_version),
         region: usual.region,
     }
@@ -222,6 +226,7 @@ impl Reader<'_, '_> {
             reasoning_content: section.bool("reasoning_content").unwrap_or(usual.reasoning_content),
             api_version: api_version.unwrap_or(usual.api_version),
             region: region.unwrap_or(usual.region),
+            ..usual
         }
     }
 

@@ -47,6 +47,7 @@ pub struct Seen {
 pub struct Flow {
     way: Way,
     surface: Surface,
+    reasoning_beside_output: bool,
     seen: Seen,
     /// Frames ready for the caller.
     ready: Vec<Bytes>,
@@ -80,12 +81,16 @@ pub struct FlowSettings<'a> {
     pub show: Show,
     /// For the cost beside a chat stream's usage.
     pub price: Option<Price>,
+    /// Whether the provider counts reasoning beside the output.
+    pub reasoning_beside_output: bool,
 }
 
 impl Flow {
     /// A flow for one answer.
     pub fn new(settings: FlowSettings<'_>) -> Self {
-        let FlowSettings { surface, dialect, native, model, schema_tool, show, price } = settings;
+        let reasoning_beside_output = settings.reasoning_beside_output;
+        let FlowSettings { surface, dialect, native, model, schema_tool, show, price, .. } =
+            settings;
         let reader = FrameReader::new(MAX_EVENT_BYTES);
         let decoder = || Box::new(StreamDecoder::new(dialect, model, schema_tool, MAX_EVENT_BYTES));
         let way = if !native {
@@ -96,7 +101,8 @@ impl Flow {
         } else {
             Way::Native { reader, decoder: decoder(), started: false }
         };
-        Self { way, surface, seen: Seen::default(), ready: Vec::new(), ready_bytes: 0 }
+        let (seen, ready) = (Seen::default(), Vec::new());
+        Self { way, surface, reasoning_beside_output, seen, ready, ready_bytes: 0 }
     }
 
     /// What has been seen so far.
@@ -187,6 +193,10 @@ impl Flow {
         }
     }
 
+    fn counted(&self, usage: TokenCount) -> TokenCount {
+        if self.reasoning_beside_output { with_reasoning_inside(usage) } else { usage }
+    }
+
     fn put(&mut self, frame: Bytes) {
         if !frame.is_empty() {
             self.ready_bytes += frame.len();
@@ -225,7 +235,8 @@ impl Flow {
         self.seen.has_content |= facts.has_content;
         self.seen.content_bytes += facts.content_bytes;
         self.seen.finish_reason = facts.finish_reason.or(self.seen.finish_reason.take());
-        self.seen.usage = facts.usage.or(self.seen.usage);
+        let usage = facts.usage.map(|usage| self.counted(usage));
+        self.seen.usage = usage.or(self.seen.usage);
         if !(facts.usage.is_some() && facts.no_choices) {
             self.put(frame.raw.clone());
             return Ok(());
@@ -275,6 +286,11 @@ impl Flow {
 
     /// Notes what a decoder's events say.
     fn observe(&mut self, events: &[Event]) -> Result<(), UpstreamError> {
+        let beside = self.reasoning_beside_output;
+        let tokens = |usage: Usage| match TokenCount::from(usage) {
+            usage if beside => with_reasoning_inside(usage),
+            usage => usage,
+        };
         let seen = &mut self.seen;
         for event in events {
             match event {
@@ -298,8 +314,10 @@ impl Flow {
     }
 }
 
-fn tokens(usage: Usage) -> TokenCount {
-    usage.into()
+/// A count whose completion tokens hold the reasoning tokens that stood beside them.
+pub fn with_reasoning_inside(usage: TokenCount) -> TokenCount {
+    let completion_tokens = usage.completion_tokens.saturating_add(usage.reasoning_tokens);
+    TokenCount { completion_tokens, ..usage }
 }
 
 /// The answer breaks its protocol.
@@ -320,6 +338,7 @@ mod tests {
             schema_tool: None,
             show: Show { include_usage: true, ..Show::default() },
             price: None,
+            reasoning_beside_output: false,
         })
     }
 

@@ -14,7 +14,7 @@ use reqwest::header::{HeaderMap, HeaderValue};
 
 use super::{
     Gateway, GatewayError, Relay, Reply, ReplyBody, RequestInfo, Routed,
-    flow::{Flow, FlowSettings, Seen, malformed},
+    flow::{Flow, FlowSettings, Seen, malformed, with_reasoning_inside},
     relay::StreamStart,
     settle::{FINISHED, Settlement},
 };
@@ -25,7 +25,8 @@ use crate::{
         embeddings::{EmbeddingRequest, read_cohere, read_gemini, read_openai_usage},
         failure::read_error,
         incoming::Incoming,
-        neutral::{Dialect, ErrorKind, Surface, Target, Warnings},
+        json::RawObject,
+        neutral::{Dialect, ErrorKind, Surface, Target, Warnings, Written},
         openai_chat::finish_reason,
         translate::{Show, read_answer, write_answer, write_request},
     },
@@ -283,10 +284,14 @@ impl Gateway {
             reasoning: card.can(Ability::Reasoning),
             reasoning_content: provider.quirks.reasoning_content,
             old_max_tokens: provider.quirks.old_max_tokens,
+            short_tool_ids: provider.quirks.short_tool_ids,
             stream_usage: provider.quirks.stream_usage,
             ..Target::new(dialect, name)
         };
-        let written = write_request(conversation, &target);
+        let mut written = write_request(conversation, &target);
+        if dialect == Dialect::OpenAiChat {
+            leave_out(&provider.quirks.rejects, &mut written);
+        }
         Ok(Prepared {
             schema_tool: written.schema_tool,
             warnings: written.warnings,
@@ -327,6 +332,7 @@ impl Gateway {
                 schema_tool: prepared.schema_tool.clone(),
                 show: prepared.show.clone(),
                 price: card.price,
+                reasoning_beside_output: slot.provider().quirks.reasoning_beside_output,
             });
             let start = first_content(attempt, flow, limits.first_byte);
             let (attempt, flow) =
@@ -345,7 +351,10 @@ impl Gateway {
         if !is_json {
             return Err(malformed("it is not JSON"));
         }
-        let (body, seen) = whole(body, request, prepared)?;
+        let (body, mut seen) = whole(body, request, prepared)?;
+        if slot.provider().quirks.reasoning_beside_output {
+            seen.usage = seen.usage.map(with_reasoning_inside);
+        }
         if request.stream {
             return Err(malformed("it is not an event stream"));
         }
@@ -422,6 +431,17 @@ impl From<UpstreamError> for PrepareError {
     fn from(error: UpstreamError) -> Self {
         Self::Upstream(error)
     }
+}
+
+/// Takes out the fields that a provider is known to refuse.
+fn leave_out(rejects: &[String], written: &mut Written) {
+    let Ok(mut body) = RawObject::parse(&written.body) else { return };
+    for name in rejects {
+        if body.take(name).is_some() {
+            written.warnings.add("field_dropped", name);
+        }
+    }
+    written.body = body.to_bytes();
 }
 
 /// The bound on an answer where the provider demands one and neither caller nor card has one.

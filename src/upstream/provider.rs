@@ -87,6 +87,8 @@ impl Api {
 pub struct Quirks {
     /// A chat server understands `stream_options`.
     pub stream_usage: bool,
+    /// It serves `/chat/completions`; otherwise everything is translated to responses.
+    pub chat: bool,
     /// It serves `/responses`; otherwise that surface is translated to chat.
     pub responses: bool,
     /// It serves `/completions`; otherwise that surface is translated to chat.
@@ -95,6 +97,12 @@ pub struct Quirks {
     pub old_max_tokens: bool,
     /// It takes `reasoning_content` back in the history (DeepSeek, vLLM).
     pub reasoning_content: bool,
+    /// Its tool call ids are nine letters and digits (Mistral).
+    pub short_tool_ids: bool,
+    /// It counts reasoning tokens beside the completion's, not inside (xAI).
+    pub reasoning_beside_output: bool,
+    /// Fields of a chat request that make it refuse one; left out of what is translated.
+    pub rejects: Vec<String>,
     /// Azure's `api-version`.
     pub api_version: String,
     /// AWS's region, which is part of a signature.
@@ -105,10 +113,14 @@ impl Default for Quirks {
     fn default() -> Self {
         Self {
             stream_usage: true,
+            chat: true,
             responses: false,
             completions: false,
             old_max_tokens: false,
             reasoning_content: false,
+            short_tool_ids: false,
+            reasoning_beside_output: false,
+            rejects: Vec::new(),
             api_version: DEFAULT_API_VERSION.to_owned(),
             region: DEFAULT_REGION.to_owned(),
         }
@@ -218,7 +230,8 @@ impl Provider {
         match self.api {
             Api::OpenAi | Api::Azure => match surface {
                 Surface::OpenAiResponses if self.quirks.responses => Dialect::OpenAiResponses,
-                _ => Dialect::OpenAiChat,
+                _ if self.quirks.chat => Dialect::OpenAiChat,
+                _ => Dialect::OpenAiResponses,
             },
             Api::Anthropic => Dialect::Anthropic,
             Api::Gemini => Dialect::Gemini,

@@ -21,7 +21,7 @@ pub use event::{Event, PartKind};
 pub use reasoning::{Effort, Reasoning};
 pub use request::{
     Conversation, Format, Function, Part, PartBody, Role, Sampling, Source, Tool, ToolCall,
-    ToolChoice, ToolResult, Turn, portable_id,
+    ToolChoice, ToolResult, Turn, portable_id, short_id,
 };
 pub use signature::{Maker, Signature};
 pub use target::{Target, Written};

@@ -253,6 +253,15 @@ pub fn portable_id(id: &str, max_chars: usize) -> String {
     kept.take(max_chars.saturating_sub(check.len())).chain(check.chars()).collect()
 }
 
+/// A call's id as Mistral takes it: nine letters and digits. The same id always gives the same
+/// one.
+pub fn short_id(id: &str) -> String {
+    if id.len() == 9 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return id.to_owned();
+    }
+    format!("c{:08x}", crc32fast::hash(id.as_bytes()))
+}
+
 /// What a tool answered.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ToolResult {
@@ -345,4 +354,18 @@ pub struct Sampling {
     pub seed: Option<i64>,
     /// Answers wanted; dialects other than OpenAI chat give one.
     pub n: Option<u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_id_is_nine_letters_and_digits_and_always_the_same() {
+        assert_eq!(short_id("abc123DEF"), "abc123DEF");
+        let short = short_id("call_01:x");
+        assert!(short.len() == 9 && short.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+        assert_eq!(short, short_id("call_01:x"));
+        assert_ne!(short, short_id("call_02:x"));
+    }
 }

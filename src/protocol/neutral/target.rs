@@ -28,6 +28,8 @@ pub struct Target<'a> {
     pub reasoning_content: bool,
     /// Whether a chat server knows `max_tokens` only, not `max_completion_tokens`.
     pub old_max_tokens: bool,
+    /// Whether a chat server's tool call ids are nine letters and digits.
+    pub short_tool_ids: bool,
     /// Whether a chat server understands `stream_options`.
     pub stream_usage: bool,
 }
@@ -45,6 +47,7 @@ impl<'a> Target<'a> {
             json_schema: true,
             reasoning_content: false,
             old_max_tokens: false,
+            short_tool_ids: false,
             stream_usage: true,
         }
     }

@@ -4,7 +4,7 @@ use crate::protocol::{
     json::{Json, RawObject, object},
     neutral::{
         Conversation, Dialect, Format, Part, PartBody, Role, Signature, Source, Target, Tool,
-        ToolChoice, ToolResult, Turn, Warnings, Written, portable_id, target::part_path,
+        ToolChoice, ToolResult, Turn, Warnings, Written, portable_id, short_id, target::part_path,
     },
 };
 
@@ -255,6 +255,9 @@ impl Writer<'_> {
 
     /// Ids of this dialect stay as they are: servers differ in what they take.
     fn call_id(&self, id: &str) -> String {
+        if self.target.short_tool_ids {
+            return short_id(id);
+        }
         if self.conversation.origin == ME { id.to_owned() } else { portable_id(id, MAX_ID_CHARS) }
     }
 
