@@ -10,49 +10,20 @@
 //! each time that the static stage decides, and a new one each time that the encoder scores). Prints p50 and p99 of each arm and what they add to the direct call's. Then how
 //! long `/health` takes, alone and while eight callers keep every scoring thread busy.
 
+mod server;
+
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
-    process::{Child, Command, Stdio},
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
+use server::{Server, percentile};
+
 /// Requests of each arm that count, unless the command line says otherwise.
 const REQUESTS: usize = 2_000;
 const WARM_UP: usize = 200;
-
-/// A child process that dies with the benchmark.
-struct Server {
-    child: Child,
-    /// `127.0.0.1:PORT`
-    address: String,
-}
-
-impl Server {
-    fn start(arguments: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_weighbridge"))
-            .args(arguments)
-            .env_clear()
-            .env("RUST_LOG", "warn")
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
-        let out = BufReader::new(child.stdout.take().expect("its output is piped"));
-        let mut lines = out.lines().map_while(Result::ok);
-        let address = lines
-            .find_map(|line| Some(line.split("http://").nth(1)?.split('/').next()?.to_owned()))
-            .expect("it says where it listens");
-        Self { child, address }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// One kept connection that posts chat requests and reads answers by their content length.
 struct Caller {
@@ -130,10 +101,6 @@ impl Caller {
         self.stream.read_exact(&mut answer).expect("a body");
         started.elapsed().as_secs_f64()
     }
-}
-
-fn percentile(sorted: &[f64], share: f64) -> f64 {
-    sorted[((sorted.len() - 1) as f64 * share).round() as usize]
 }
 
 fn main() {

@@ -1,0 +1,323 @@
+//! The gateway under load, beside a direct call and nginx as a plain reverse proxy.
+//!
+//! ```text
+//! cargo bench --bench load                 # the three, at 60 % of the gateway's saturating rate
+//! cargo bench --bench load -- soak 600     # memory over ten minutes, 5 % of the answers broken
+//! ```
+//!
+//! Generator, upstream and gateway share the machine. The rate is that of the named model, so
+//! nothing is scored. Requests are sent at fixed times whatever became of those before, and a
+//! request's time counts from when it was due, so a stall is not hidden. nginx is left out when it
+//! is not installed.
+
+mod server;
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use server::{Server, percentile};
+
+/// Connections that the generator keeps.
+const CONNECTIONS: usize = 16;
+/// How long each measurement lasts.
+const SECONDS: f64 = 10.0;
+/// Times that the arms are measured, in turn.
+const ROUNDS: usize = 3;
+/// Chunks of the streams that are timed.
+const CHUNKS: usize = 400;
+
+/// One kept connection, opened again when the server closes it.
+struct Caller {
+    address: String,
+    stream: Option<BufReader<TcpStream>>,
+}
+
+impl Caller {
+    fn new(address: &str) -> Self {
+        Self { address: address.to_owned(), stream: None }
+    }
+
+    /// Sends a chat request and reads the whole answer; whether it was complete.
+    fn ask(&mut self, model: &str, streamed: bool) -> bool {
+        let asked = self.exchange(model, streamed).unwrap_or(false);
+        if !asked {
+            self.stream = None;
+        }
+        asked
+    }
+
+    fn exchange(&mut self, model: &str, streamed: bool) -> std::io::Result<bool> {
+        if self.stream.is_none() {
+            let stream = TcpStream::connect(&self.address)?;
+            stream.set_nodelay(true)?;
+            self.stream = Some(BufReader::new(stream));
+        }
+        let Some(stream) = &mut self.stream else { return Ok(false) };
+        let body = format!(
+            r#"{{"model":"{model}","stream":{streamed},"messages":[{{"role":"user","content":"Summarise the order: three boxes of nails, two hammers and a saw."}}]}}"#
+        );
+        let head =
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json";
+        write!(stream.get_mut(), "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len())?;
+        let (mut length, mut chunked, mut ok) = (0, false, false);
+        let mut line = String::new();
+        loop {
+            line.clear();
+            if stream.read_line(&mut line)? == 0 {
+                return Ok(false);
+            }
+            let header = line.trim_end().to_ascii_lowercase();
+            ok |= header.starts_with("http/1.1 200");
+            chunked |= header == "transfer-encoding: chunked";
+            if let Some(value) = header.strip_prefix("content-length: ") {
+                length = value.parse().unwrap_or(0);
+            }
+            if header.is_empty() {
+                break;
+            }
+        }
+        if !chunked {
+            let mut answer = vec![0; length];
+            stream.read_exact(&mut answer)?;
+            return Ok(ok);
+        }
+        let mut chunk = Vec::new();
+        loop {
+            line.clear();
+            stream.read_line(&mut line)?;
+            let size = usize::from_str_radix(line.trim_end(), 16).unwrap_or(0);
+            chunk.resize(size + 2, 0);
+            stream.read_exact(&mut chunk)?;
+            if size == 0 {
+                return Ok(ok);
+            }
+        }
+    }
+}
+
+/// Answers a second when every connection asks again at once.
+fn saturating_rate(address: &str) -> f64 {
+    let until = Instant::now() + Duration::from_secs(5);
+    let answers: usize = std::thread::scope(|scope| {
+        let callers: Vec<_> = (0..CONNECTIONS)
+            .map(|_| {
+                scope.spawn(move || {
+                    let mut caller = Caller::new(address);
+                    let mut answers = 0;
+                    while Instant::now() < until {
+                        answers += usize::from(caller.ask("small", false));
+                    }
+                    answers
+                })
+            })
+            .collect();
+        callers.into_iter().filter_map(|caller| caller.join().ok()).sum()
+    });
+    answers as f64 / 5.0
+}
+
+/// Seconds of each request at a fixed rate, sorted. `model` names the model of a request by its
+/// number.
+fn at_rate(
+    address: &str,
+    rate: f64,
+    seconds: f64,
+    model: impl Fn(usize) -> &'static str + Sync,
+) -> Vec<f64> {
+    let requests = (rate * seconds) as usize;
+    let start = Instant::now() + Duration::from_millis(50);
+    let model = &model;
+    let mut times: Vec<f64> = std::thread::scope(|scope| {
+        let callers: Vec<_> = (0..CONNECTIONS)
+            .map(|first| {
+                scope.spawn(move || {
+                    let mut caller = Caller::new(address);
+                    let mut times = Vec::new();
+                    for number in (first..requests).step_by(CONNECTIONS) {
+                        let due = start + Duration::from_secs_f64(number as f64 / rate);
+                        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                        caller.ask(model(number), number % 4 == 3 && model(number) != "small");
+                        times.push(due.elapsed().as_secs_f64());
+                    }
+                    times
+                })
+            })
+            .collect();
+        callers.into_iter().filter_map(|caller| caller.join().ok()).flatten().collect()
+    });
+    times.sort_by(f64::total_cmp);
+    times
+}
+
+/// Microseconds a chunk that a stream takes, median of many.
+fn stream_us_a_chunk(address: &str) -> f64 {
+    let mut caller = Caller::new(address);
+    let mut times: Vec<f64> = (0..60)
+        .map(|_| {
+            let started = Instant::now();
+            assert!(caller.ask("stream", true), "the stream is whole");
+            started.elapsed().as_secs_f64() / CHUNKS as f64 * 1e6
+        })
+        .collect();
+    times.sort_by(f64::total_cmp);
+    percentile(&times, 0.5)
+}
+
+/// nginx passing everything on, or `None` when there is none.
+struct Nginx {
+    child: Child,
+    address: String,
+    _directory: tempfile::TempDir,
+}
+
+impl Nginx {
+    fn start(upstream: &str) -> Option<Self> {
+        let directory = tempfile::tempdir().ok()?;
+        let port = TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port();
+        let dir = directory.path().display();
+        let text = format!(
+            "daemon off; worker_processes auto; pid {dir}/pid; error_log /dev/null;
+events {{ worker_connections 1024; }}
+http {{ access_log off; client_body_temp_path {dir}/b; proxy_temp_path {dir}/p;
+fastcgi_temp_path {dir}/f; uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;
+upstream u {{ server {upstream}; keepalive 64; }}
+server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://u; proxy_http_version 1.1;
+proxy_set_header Connection \"\"; proxy_buffering off; }} }} }}"
+        );
+        let file = directory.path().join("nginx.conf");
+        std::fs::write(&file, text).ok()?;
+        let child = Command::new("nginx")
+            .args(["-p", &dir.to_string(), "-c", &file.display().to_string()])
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
+        std::thread::sleep(Duration::from_millis(500));
+        Some(Self { child, address: format!("127.0.0.1:{port}"), _directory: directory })
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // The master takes its workers with it.
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let _ = self.child.wait();
+    }
+}
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    let upstream = Server::start(&["mock", "--listen", "127.0.0.1:0"]);
+    let dir = tempfile::tempdir().expect("a directory");
+    let model = |name: &str, script: &str| {
+        format!("[models.{name}]\nprovider = \"local\"\nupstream_name = \"{name}{script}\"\n")
+    };
+    let text = format!(
+        "[providers.local]\nbase_url = \"http://{}/v1\"\nbreaker_failures = 1000000\n{}{}{}{}{}",
+        upstream.address,
+        model("small", ""),
+        model("stream", &format!("?chunks={CHUNKS}")),
+        model("refused", "?status=500"),
+        model("cut", "?cut=3"),
+        model("slow", "?head_ms=200"),
+    );
+    let file = dir.path().join("load.toml");
+    std::fs::write(&file, text).expect("a configuration");
+    let file = file.to_str().expect("a plain path");
+    let gateway = Server::start(&["serve", "--listen", "127.0.0.1:0", "--config", file]);
+    let rate = 0.6 * saturating_rate(&gateway.address);
+    if words.first().is_some_and(|word| word == "soak") {
+        let seconds = words.get(1).and_then(|word| word.parse().ok()).unwrap_or(600.0);
+        soak(&gateway, rate, seconds);
+        return;
+    }
+    compare(&upstream, &gateway, rate);
+}
+
+fn compare(upstream: &Server, gateway: &Server, rate: f64) {
+    let nginx = Nginx::start(&upstream.address);
+    let mut arms = vec![("direct", upstream.address.as_str())];
+    arms.extend(nginx.as_ref().map(|nginx| ("nginx", nginx.address.as_str())));
+    arms.push(("weighbridge", gateway.address.as_str()));
+    let mut times: Vec<Vec<f64>> = vec![Vec::new(); arms.len()];
+    for _ in 0..ROUNDS {
+        for ((_, address), times) in arms.iter().zip(&mut times) {
+            times.extend(at_rate(address, rate, SECONDS, |_| "small"));
+        }
+    }
+    let n = times.first().map_or(0, Vec::len);
+    println!("{rate:.0} requests/s (60 % of saturation), {n} requests an arm; microseconds");
+    println!("{:<12} {:>8} {:>8} {:>10} {:>10}", "", "p50", "p99", "adds p50", "adds p99");
+    let mut direct = (0.0, 0.0);
+    for ((name, _), times) in arms.iter().zip(&mut times) {
+        times.sort_by(f64::total_cmp);
+        let (p50, p99) = (percentile(times, 0.5) * 1e6, percentile(times, 0.99) * 1e6);
+        if *name == "direct" {
+            direct = (p50, p99);
+        }
+        println!(
+            "{name:<12} {p50:>8.0} {p99:>8.0} {:>10.0} {:>10.0}",
+            p50 - direct.0,
+            p99 - direct.1
+        );
+    }
+    println!("streams of {CHUNKS} chunks, n = 60, one at a time; microseconds a chunk");
+    // The upstream knows the script itself; the others pass the name on or translate it.
+    let script = format!("stream?chunks={CHUNKS}");
+    let mut caller = Caller::new(&upstream.address);
+    let mut direct: Vec<f64> = (0..60)
+        .map(|_| {
+            let started = Instant::now();
+            assert!(caller.ask(&script, true), "the stream is whole");
+            started.elapsed().as_secs_f64() / CHUNKS as f64 * 1e6
+        })
+        .collect();
+    direct.sort_by(f64::total_cmp);
+    let direct = percentile(&direct, 0.5);
+    let relayed = stream_us_a_chunk(&gateway.address);
+    println!("direct {direct:.1}, weighbridge {relayed:.1}, adds {:.1}", relayed - direct);
+}
+
+/// Resident memory while one answer in twenty is broken in some way.
+fn soak(gateway: &Server, rate: f64, seconds: f64) {
+    let model = |number: usize| match number % 60 {
+        7 => "refused",
+        27 => "cut",
+        47 => "slow",
+        _ => "small",
+    };
+    // What is allocated once is there after half a minute.
+    at_rate(&gateway.address, rate, 30.0_f64.min(seconds), model);
+    let (address, id) = (gateway.address.as_str(), gateway.child.id());
+    let mut samples = Vec::new();
+    let times = std::thread::scope(|scope| {
+        let load = scope.spawn(move || at_rate(address, rate, seconds, model));
+        while !load.is_finished() {
+            samples.push(resident_kib(id));
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        load.join().unwrap_or_default()
+    });
+    samples.sort_by(f64::total_cmp);
+    let (least, median, most) =
+        (percentile(&samples, 0.0), percentile(&samples, 0.5), percentile(&samples, 1.0));
+    println!("{rate:.0} requests/s for {seconds} s, {} requests, 5 % broken", times.len());
+    println!(
+        "resident MiB: least {:.1}, median {:.1}, most {:.1} ({:+.1} % to {:+.1} % of the median)",
+        least / 1024.0,
+        median / 1024.0,
+        most / 1024.0,
+        (least / median - 1.0) * 100.0,
+        (most / median - 1.0) * 100.0
+    );
+}
+
+/// `VmRSS` of a process.
+fn resident_kib(id: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.trim().split(' ').next()?.parse().ok()).unwrap_or(0.0)
+}
