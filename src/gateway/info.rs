@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use reqwest::header::HeaderMap;
+use reqwest::header::{HeaderMap, HeaderValue};
 
 use crate::upstream::{Limits, Provider, UpstreamError};
 
@@ -65,4 +65,22 @@ impl RequestInfo {
     pub(super) fn forwarded_headers(&self) -> HeaderMap {
         (*self.forwarded).clone()
     }
+}
+
+/// Headers of the caller that providers are shown.
+const FORWARDED: [&str; 5] =
+    ["traceparent", "tracestate", "anthropic-version", "anthropic-beta", "openai-beta"];
+
+/// Picks the caller's headers that go on to a provider.
+pub fn forwarded(headers: &HeaderMap, request_id: &str) -> Arc<HeaderMap> {
+    let mut kept = HeaderMap::new();
+    for name in FORWARDED {
+        for value in headers.get_all(name) {
+            kept.append(name, value.clone());
+        }
+    }
+    if let Ok(id) = HeaderValue::from_str(request_id) {
+        kept.insert("x-request-id", id);
+    }
+    Arc::new(kept)
 }

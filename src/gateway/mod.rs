@@ -3,9 +3,11 @@
 //! [`Gateway::converse`] reads as the list in ARCHITECTURE does: classify, decide, forward, relay,
 //! settle. The HTTP edge gives it a parsed request and turns what comes back into a response.
 
+mod attempt;
 mod flow;
 mod forward;
 mod info;
+mod prepare;
 mod relay;
 mod resolve;
 mod sessions;
@@ -16,8 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use forward::forwarded;
-pub use info::{Deadlines, RequestInfo};
+pub use info::{Deadlines, RequestInfo, forwarded};
 pub use relay::Relay;
 pub use resolve::Target;
 use sessions::Sessions;

@@ -1,0 +1,268 @@
+//! One attempt at one deployment, up to the first content, and how its answer is read.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::{
+    Gateway, RequestInfo,
+    flow::{Flow, FlowSettings, Seen, malformed, with_reasoning_inside},
+    forward::Answer,
+    prepare::{Form, Prepared},
+    relay::StreamStart,
+};
+use crate::{
+    policy::ModelCard,
+    protocol::{
+        chunk::AnswerFacts,
+        embeddings::{EmbeddingRequest, read_cohere, read_gemini, read_openai_usage},
+        failure::read_error,
+        incoming::Incoming,
+        neutral::{Dialect, Surface},
+        openai_chat::finish_reason,
+        translate::{read_answer, write_answer},
+    },
+    units::TokenCount,
+    upstream::{Api, Attempt, Call, Limits, Operation, Slot, UpstreamError},
+};
+
+/// Frames held back before the first content; after this many the stream goes out as it is.
+const MAX_HELD_FRAMES: usize = 64;
+/// The same in bytes.
+const MAX_HELD_BYTES: usize = 256 * 1024;
+
+/// A provider's headers that may be shown, names prefixed.
+pub type ShownHeaders = Vec<(String, Vec<u8>)>;
+
+/// An attempt that succeeded, before its slot is handed over.
+pub enum Started {
+    /// JSON, and what it says.
+    Whole(Bytes, Seen),
+    /// The head of a stream, and what has been read of it.
+    Stream(Attempt, Box<Flow>),
+}
+
+impl Started {
+    /// The same with the place that it was asked at.
+    pub fn with_slot(self, slot: Slot) -> Answer {
+        match self {
+            Self::Whole(body, seen) => Answer::Whole(body, seen),
+            Self::Stream(attempt, flow) => {
+                Answer::Stream(Box::new(StreamStart { attempt, flow: *flow, slot }))
+            }
+        }
+    }
+}
+
+impl Gateway {
+    /// Asks one deployment once.
+    pub(super) async fn attempt(
+        &self,
+        request: &Incoming,
+        info: &RequestInfo,
+        card: &ModelCard,
+        prepared: &Prepared,
+        slot: &Slot,
+        limits: Limits,
+    ) -> Result<(ShownHeaders, Started), UpstreamError> {
+        let dialect = prepared.dialect;
+        let call = Call {
+            operation: prepared.operation,
+            model: &card.upstream_name,
+            body: prepared.body.clone(),
+            headers: info.forwarded_headers(),
+            limits,
+        };
+        let attempt = self.upstreams.send(slot, call).await?;
+        let headers = shown_headers(&attempt);
+        let stream_type = match dialect {
+            Dialect::Bedrock => "application/vnd.amazon.eventstream",
+            _ => "text/event-stream",
+        };
+        if request.stream && attempt.is_content_type(stream_type) {
+            let flow = Flow::new(FlowSettings {
+                surface: request.surface,
+                dialect,
+                native: prepared.form == Form::Native,
+                model: &card.upstream_name,
+                schema_tool: prepared.schema_tool.clone(),
+                show: prepared.show.clone(),
+                price: card.price,
+                reasoning_beside_output: slot.provider().quirks.reasoning_beside_output,
+            });
+            let start = first_content(attempt, flow, limits.first_byte);
+            let (attempt, flow) =
+                tokio::time::timeout(limits.first_byte, start).await.map_err(|_| {
+                    UpstreamError::Timeout { deadline: "first_byte", limit: limits.first_byte }
+                })??;
+            slot.first_content(attempt.started().elapsed());
+            return Ok((headers, Started::Stream(attempt, Box::new(flow))));
+        }
+        let started = attempt.started();
+        let is_json = attempt.is_content_type("application/json");
+        let body = attempt.body(self.config.server.max_answer_bytes).await?;
+        if body.is_empty() {
+            return Err(malformed("it is empty"));
+        }
+        if !is_json {
+            return Err(malformed("it is not JSON"));
+        }
+        let (body, mut seen) = whole(body, request, prepared)?;
+        if slot.provider().quirks.reasoning_beside_output {
+            seen.usage = seen.usage.map(with_reasoning_inside);
+        }
+        if request.stream {
+            return Err(malformed("it is not an event stream"));
+        }
+        slot.first_content(started.elapsed());
+        Ok((headers, Started::Whole(body, seen)))
+    }
+
+    /// How many tokens the provider counts in an Anthropic request; `None` when the model's
+    /// provider cannot say.
+    pub(super) async fn counted_tokens(
+        &self,
+        request: &Incoming,
+        info: &RequestInfo,
+        card: &ModelCard,
+    ) -> Option<Bytes> {
+        let provider = self.upstreams.provider(&card.provider)?;
+        provider.path(Operation::CountTokens, &card.upstream_name)?;
+        let mut tries = self.upstreams.begin(&card.provider, &card.upstream_name).ok()?;
+        let (mut slot, _) = tries.next(None, Instant::now()).ok()??;
+        let limits = info.limits(provider, Duration::ZERO)?;
+        let call = Call {
+            operation: Operation::CountTokens,
+            model: &card.upstream_name,
+            body: request.native_body(&card.upstream_name, false).into(),
+            headers: info.forwarded_headers(),
+            limits,
+        };
+        let answer = async { self.upstreams.send(&slot, call).await?.body(MAX_COUNT_BYTES).await };
+        match answer.await {
+            Ok(body) => {
+                slot.succeeded();
+                Some(body)
+            }
+            Err(error) => {
+                slot.failed(&error);
+                tracing::warn!(outcome = error.label(), "tokens could not be counted");
+                None
+            }
+        }
+    }
+}
+
+/// Largest answer to a question for a number.
+const MAX_COUNT_BYTES: usize = 64 * 1024;
+
+/// A whole answer in the caller's language, and what it says.
+fn whole(
+    body: Bytes,
+    request: &Incoming,
+    prepared: &Prepared,
+) -> Result<(Bytes, Seen), UpstreamError> {
+    let (dialect, surface) = (prepared.dialect, request.surface);
+    if let (Form::Vectors(api), Some(wanted)) = (prepared.form, &request.embeddings) {
+        return vectors(body, wanted, api, &prepared.show.model);
+    }
+    let is_native = prepared.form == Form::Native;
+    if is_native && matches!(surface, Surface::OpenAiChat | Surface::OpenAiCompletions) {
+        let facts = AnswerFacts::read(&body).ok_or_else(|| malformed("it is not JSON"))?;
+        if facts.error.is_some() {
+            return Err(UpstreamError::of_event(read_error(200, &body)));
+        }
+        let seen = Seen {
+            usage: facts.usage,
+            finish_reason: facts.finish_reason,
+            has_content: true,
+            content_bytes: facts.content_bytes,
+            finished: true,
+        };
+        return Ok((body, seen));
+    }
+    let tool = prepared.schema_tool.as_deref();
+    let answer =
+        read_answer(dialect, &body, &prepared.show.model, tool).map_err(UpstreamError::of_event)?;
+    let seen = Seen {
+        usage: answer.usage.map(Into::into),
+        finish_reason: Some(finish_reason(answer.stop).to_owned()),
+        has_content: true,
+        content_bytes: answer.content_bytes(),
+        finished: true,
+    };
+    if is_native {
+        return Ok((body, seen));
+    }
+    Ok((write_answer(surface, &answer, &prepared.show).into(), seen))
+}
+
+/// The same for vectors.
+fn vectors(
+    body: Bytes,
+    wanted: &EmbeddingRequest,
+    api: Api,
+    model: &str,
+) -> Result<(Bytes, Seen), UpstreamError> {
+    let answered = |usage| Seen {
+        usage: Some(usage).filter(|usage: &TokenCount| usage.prompt_tokens > 0),
+        has_content: true,
+        finished: true,
+        ..Seen::default()
+    };
+    let read = match api {
+        Api::Gemini => read_gemini(&body),
+        Api::Cohere => read_cohere(&body),
+        Api::OpenAi | Api::Azure | Api::Anthropic | Api::Bedrock => {
+            let usage = read_openai_usage(&body)
+                .ok_or_else(|| UpstreamError::of_event(read_error(200, &body)))?;
+            return Ok((body, answered(usage)));
+        }
+    };
+    let read = read.ok_or_else(|| UpstreamError::of_event(read_error(200, &body)))?;
+    let usage = TokenCount { prompt_tokens: read.input_tokens, ..TokenCount::default() };
+    Ok((wanted.write_answer(model, &read).into(), answered(usage)))
+}
+
+/// Reads a stream until it says something, ends, or as much is held as may be.
+async fn first_content(
+    mut attempt: Attempt,
+    mut flow: Flow,
+    limit: Duration,
+) -> Result<(Attempt, Flow), UpstreamError> {
+    loop {
+        match attempt.chunk(Some(limit)).await? {
+            Some(bytes) => flow.push(&bytes)?,
+            None => flow.close()?,
+        }
+        let (frames, bytes) = flow.held();
+        let seen = flow.seen();
+        if seen.has_content
+            || seen.finished
+            || seen.finish_reason.is_some()
+            || frames >= MAX_HELD_FRAMES
+            || bytes >= MAX_HELD_BYTES
+        {
+            return Ok((attempt, flow));
+        }
+    }
+}
+
+/// Request ids and rate limits of the provider, which are about its account, not the caller's.
+fn shown_headers(attempt: &Attempt) -> ShownHeaders {
+    attempt
+        .headers()
+        .iter()
+        .filter(|(name, _)| {
+            let name = name.as_str();
+            matches!(name, "x-request-id" | "request-id" | "x-amzn-requestid")
+                || name.starts_with("x-ratelimit-")
+                || name.starts_with("anthropic-ratelimit-")
+        })
+        .map(|(name, value)| {
+            let name = name.as_str();
+            let bare = name.strip_prefix("x-").unwrap_or(name);
+            (format!("x-upstream-{bare}"), value.as_bytes().to_vec())
+        })
+        .collect()
+}

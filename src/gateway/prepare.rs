@@ -1,0 +1,183 @@
+//! The request as one candidate is asked: in its provider's language, under its own name.
+
+use bytes::Bytes;
+
+use super::{Gateway, RequestInfo};
+use crate::{
+    policy::{Ability, Mode, ModelCard},
+    protocol::{
+        embeddings::EmbeddingRequest,
+        fields::RequestError,
+        incoming::Incoming,
+        json::RawObject,
+        neutral::{Dialect, Surface, Target, Warnings, Written},
+        translate::{Show, write_request},
+    },
+    upstream::{Api, Operation, UpstreamError},
+};
+
+/// A request as one candidate is asked.
+pub struct Prepared {
+    /// What is asked for.
+    pub operation: Operation,
+    /// The provider's language.
+    pub dialect: Dialect,
+    /// How its answer is read.
+    pub form: Form,
+    /// JSON.
+    pub body: Bytes,
+    /// The tool that stands in for a JSON schema.
+    pub schema_tool: Option<String>,
+    /// What could not be carried over.
+    pub warnings: Warnings,
+    /// How a translated answer is shown.
+    pub show: Show,
+}
+
+/// How an answer is read.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Form {
+    /// As the caller speaks: bytes pass.
+    Native,
+    /// In another language.
+    Translated,
+    /// Vectors, in the form of this kind of provider.
+    Vectors(Api),
+}
+
+/// Why a candidate cannot be asked.
+pub enum PrepareError {
+    /// The request cannot be read, whoever is asked.
+    Request(RequestError),
+    /// This candidate cannot take it.
+    Upstream(UpstreamError),
+}
+
+impl From<UpstreamError> for PrepareError {
+    fn from(error: UpstreamError) -> Self {
+        Self::Upstream(error)
+    }
+}
+
+impl Gateway {
+    /// The request in the candidate's language.
+    pub(super) fn prepare(
+        &self,
+        request: &Incoming,
+        card: &ModelCard,
+        info: &RequestInfo,
+    ) -> Result<Prepared, PrepareError> {
+        let name = &card.upstream_name;
+        let Some(provider) = self.upstreams.provider(&card.provider) else {
+            let message = format!("no provider is named `{}`", card.provider);
+            return Err(UpstreamError::Connect(message).into());
+        };
+        let dialect = match (card.mode, provider.api) {
+            (Some(Mode::Responses), Api::OpenAi | Api::Azure) => Dialect::OpenAiResponses,
+            _ => provider.dialect(request.surface),
+        };
+        let show = Show {
+            id: answer_id(request.surface),
+            model: name.clone(),
+            created: info.unix_time,
+            include_usage: request.include_usage,
+        };
+        let stream = request.stream;
+        let prepared = |operation, form, body: Vec<u8>| Prepared {
+            operation,
+            dialect,
+            form,
+            body: body.into(),
+            schema_tool: None,
+            warnings: Warnings::default(),
+            show: show.clone(),
+        };
+        if let Some(wanted) = &request.embeddings {
+            let body = vectors_body(request, wanted, provider.api, name)?;
+            return Ok(prepared(Operation::Embed, Form::Vectors(provider.api), body));
+        }
+        let native = || request.native_body(name, provider.quirks.stream_usage);
+        if provider.completes() && request.surface == Surface::OpenAiCompletions {
+            return Ok(prepared(Operation::Complete, Form::Native, native()));
+        }
+        let operation = Operation::Converse { dialect, stream };
+        if request.surface.speaks(dialect) {
+            return Ok(prepared(operation, Form::Native, native()));
+        }
+        if let Some(field) = request.stored.first() {
+            let message = format!(
+                "`{field}` names what only the provider that stored it knows, and `{}` is not \
+                 asked in the same protocol: send the whole conversation",
+                card.name
+            );
+            return Err(UpstreamError::Unsupported(message).into());
+        }
+        let conversation = request.conversation().map_err(PrepareError::Request)?;
+        let target = Target {
+            max_output_tokens: card.max_output_tokens.unwrap_or(DEFAULT_MAX_OUTPUT),
+            json_schema: card.can(Ability::JsonSchema),
+            reasoning: card.can(Ability::Reasoning),
+            reasoning_content: provider.quirks.reasoning_content,
+            old_max_tokens: provider.quirks.old_max_tokens,
+            short_tool_ids: provider.quirks.short_tool_ids,
+            stream_usage: provider.quirks.stream_usage,
+            ..Target::new(dialect, name)
+        };
+        let mut written = write_request(conversation, &target);
+        if dialect == Dialect::OpenAiChat {
+            leave_out(&provider.quirks.rejects, &mut written);
+        }
+        Ok(Prepared {
+            schema_tool: written.schema_tool,
+            warnings: written.warnings,
+            ..prepared(operation, Form::Translated, written.body)
+        })
+    }
+}
+
+/// Takes out the fields that a provider is known to refuse.
+fn leave_out(rejects: &[String], written: &mut Written) {
+    let Ok(mut body) = RawObject::parse(&written.body) else { return };
+    for name in rejects {
+        if body.take(name).is_some() {
+            written.warnings.add("field_dropped", name);
+        }
+    }
+    written.body = body.to_bytes();
+}
+
+/// A request for vectors in a provider's language.
+fn vectors_body(
+    request: &Incoming,
+    wanted: &EmbeddingRequest,
+    api: Api,
+    model: &str,
+) -> Result<Vec<u8>, UpstreamError> {
+    let body = match api {
+        Api::OpenAi | Api::Azure => Some(request.native_body(model, false)),
+        Api::Gemini => wanted.for_gemini(model),
+        Api::Cohere => wanted.for_cohere(model),
+        Api::Anthropic | Api::Bedrock => {
+            let message = format!("a provider of the kind `{}` makes no embeddings", api.name());
+            return Err(UpstreamError::Unsupported(message));
+        }
+    };
+    body.ok_or_else(|| {
+        let message = "`input` holds token numbers, which only a provider of OpenAI's kind takes";
+        UpstreamError::Unsupported(message.to_owned())
+    })
+}
+
+/// The bound on an answer where the provider demands one and neither caller nor card has one.
+const DEFAULT_MAX_OUTPUT: u32 = 4096;
+
+/// The id of an answer whose provider gives none.
+fn answer_id(surface: Surface) -> String {
+    let id = uuid::Uuid::now_v7().simple();
+    match surface {
+        Surface::OpenAiChat => format!("chatcmpl-{id}"),
+        Surface::OpenAiCompletions => format!("cmpl-{id}"),
+        Surface::OpenAiResponses => format!("resp_{id}"),
+        Surface::Anthropic => format!("msg_{id}"),
+    }
+}
