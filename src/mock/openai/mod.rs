@@ -2,7 +2,7 @@
 //!
 //! [`reply`] is the dialect's only entry. Chat, text completions, embeddings and responses each
 //! have a module that parses the request and renders the answer; what they share is here. Azure
-//! serves the same resources elsewhere and decorates the answers: it calls [`resource`].
+//! serves the same resources elsewhere and decorates the answers: it calls [`answer`].
 
 mod chat;
 mod completions;
