@@ -4,7 +4,10 @@
 //! deployment, to a further try, to the next candidate; nothing of a failed attempt is ever
 //! shown. After the first content the stream belongs to [`Relay`].
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 
@@ -52,13 +55,14 @@ impl Gateway {
         let mut waited = Duration::ZERO;
         // A window that was too small tells which others are.
         let mut too_small: Option<u32> = None;
+        let models = Arc::clone(&routed.models);
         for candidate in routed.decision.route.clone() {
-            let Some(card) = routed.models.get(candidate.model).cloned() else { continue };
+            let Some(card) = models.get(candidate.model) else { continue };
             if too_small.is_some_and(|least| card.context_window.is_some_and(|w| w <= least)) {
                 continue;
             }
             routed.served = Some(candidate);
-            let prepared = match self.prepare(request, &card, info) {
+            let prepared = match self.prepare(request, card, info) {
                 Ok(prepared) => prepared,
                 Err(PrepareError::Request(error)) => {
                     settlement.finish("caller_invalid_request");
@@ -71,7 +75,7 @@ impl Gateway {
             };
             let tier = routed.tier().map(str::to_owned);
             let asked =
-                self.ask(request, info, &card, &prepared, tier.as_deref(), &mut settlement).await;
+                self.ask(request, info, card, &prepared, tier.as_deref(), &mut settlement).await;
             let failed = match asked {
                 Ok((headers, answer, took)) => {
                     waited += took;

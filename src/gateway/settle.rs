@@ -20,7 +20,7 @@ use crate::{
         InFlight, Metrics, RequestSample,
         decisions::{self, Decided, DecisionLog, Line, LoggedNeeds},
     },
-    units::{NanoUsd, TokenCount},
+    units::{NanoUsd, Price, TokenCount},
 };
 
 /// Told when the process wants to end: streams in flight then say so and close.
@@ -109,7 +109,8 @@ pub struct Settlement {
     metrics: Arc<Metrics>,
     decisions: Option<Arc<DecisionLog>>,
     attempts: usize,
-    card: Option<ModelCard>,
+    /// What the model asked charges.
+    price: Option<Price>,
     seen: Seen,
     first_content: Option<Duration>,
     settled: bool,
@@ -138,7 +139,7 @@ impl Settlement {
             metrics,
             decisions,
             attempts: 0,
-            card: None,
+            price: None,
             seen: Seen::default(),
             first_content: None,
             settled: false,
@@ -162,7 +163,7 @@ impl Settlement {
         self.plan.tier = tier.map(str::to_owned);
         self.plan.model = Some(card.name.clone());
         self.plan.provider = Some(card.provider.clone());
-        self.card = Some(card.clone());
+        self.price = card.price;
     }
 
     /// Providers asked so far.
@@ -204,7 +205,7 @@ impl Settlement {
 
     /// What the answer has cost so far; `None` without usage or price.
     pub fn cost(&self) -> Option<NanoUsd> {
-        Some(self.card.as_ref()?.price?.cost(&self.usage()?.0))
+        Some(self.price?.cost(&self.usage()?.0))
     }
 
     /// Closes the account with a label: `finished` or that of an error.
@@ -294,11 +295,11 @@ impl Settlement {
     /// The model's name as a metric label. A model that callers name freely would make a label of
     /// every name they think of.
     pub fn metric_model(&self) -> &str {
-        match (&self.plan.policy, &self.plan.model, &self.card) {
-            (Some(_), Some(model), _) => model,
-            (None, Some(model), Some(card)) if card.price.is_some() => model,
-            (None, Some(_), _) => "unpriced",
-            (_, None, _) => NONE,
+        match (&self.plan.policy, &self.plan.model) {
+            (Some(_), Some(model)) => model,
+            (None, Some(model)) if self.price.is_some() => model,
+            (None, Some(_)) => "unpriced",
+            (_, None) => NONE,
         }
     }
 }
