@@ -256,6 +256,19 @@ def responses_reasoning(client, model):
     assert "done" in second.output_text, second
 
 
+@check(over=MODELS)
+def responses_reasoning_elsewhere(client, model):
+    """reasoning that one provider's model made does not trouble another's"""
+    options = {"reasoning": {"effort": "low", "summary": "auto"}, "store": False,
+               "include": ["reasoning.encrypted_content"], "max_output_tokens": 9000}
+    first = client.responses.create(model=model + "?reasoning=2", input=USER, **options)
+    for other in MODELS:
+        if other != model:
+            second = client.responses.create(
+                model=other, input=[*USER, *first.output, *USER], **options)
+            assert second.output_text == ANSWER, (other, second)
+
+
 @check
 def responses_state(client):
     """stored state that the provider does not have is refused by name"""
