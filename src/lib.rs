@@ -18,6 +18,7 @@
 //! | doors | [`api`] | the HTTP edge |
 //! | doors | [`mock`] | the scripted upstream, which stands in for a provider |
 //! | doors | [`cli`] | commands and flags |
+//! | doors | [`fuzz`] | what must hold for any bytes from outside, for tests |
 //!
 //! A module imports only from lower storeys, and rooms never import each other; a test holds the
 //! `use crate::` lines to this table.
@@ -36,6 +37,7 @@ pub mod classify;
 pub mod cli;
 pub mod config;
 pub mod evaluate;
+pub mod fuzz;
 pub mod gateway;
 pub mod mock;
 pub mod policy;

@@ -101,10 +101,11 @@ impl Gateway {
             return Ok(prepared(Operation::Complete, Form::Native, native()));
         }
         let operation = Operation::Converse { dialect, stream };
-        if request.surface.speaks(dialect) {
+        let speaks = request.surface.speaks(dialect);
+        if speaks && !request.holds_foreign_signature() {
             return Ok(prepared(operation, Form::Native, native()));
         }
-        if let Some(field) = request.stored.first() {
+        if let Some(field) = request.stored.first().filter(|_| !speaks) {
             let message = format!(
                 "`{field}` names what only the provider that stored it knows, and `{}` is not \
                  asked in the same protocol: send the whole conversation",
@@ -130,7 +131,11 @@ impl Gateway {
         Ok(Prepared {
             schema_tool: written.schema_tool,
             warnings: written.warnings,
-            ..prepared(operation, Form::Translated, written.body)
+            ..prepared(
+                operation,
+                if speaks { Form::Native } else { Form::Translated },
+                written.body,
+            )
         })
     }
 }

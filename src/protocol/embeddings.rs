@@ -132,7 +132,7 @@ pub fn read_gemini(body: &[u8]) -> Option<Vectors> {
     }
     let answer: Answer = serde_json::from_slice(body).ok()?;
     let vectors = answer.embeddings.into_iter().map(|embedding| embedding.values).collect();
-    Some(Vectors { vectors, input_tokens: 0 })
+    finite(Vectors { vectors, input_tokens: 0 })
 }
 
 /// Reads Cohere's answer.
@@ -159,7 +159,12 @@ pub fn read_cohere(body: &[u8]) -> Option<Vectors> {
     }
     let answer: Answer = serde_json::from_slice(body).ok()?;
     let input_tokens = answer.meta.billed_units.input_tokens.max(0.0) as u64;
-    Some(Vectors { vectors: answer.embeddings.float, input_tokens })
+    finite(Vectors { vectors: answer.embeddings.float, input_tokens })
+}
+
+/// A number beyond `f32` is read as infinite, which JSON has no word for.
+fn finite(vectors: Vectors) -> Option<Vectors> {
+    vectors.vectors.iter().flatten().all(|value| value.is_finite()).then_some(vectors)
 }
 
 /// What OpenAI's answer says was used; `None` when it is no such answer.
@@ -215,5 +220,6 @@ mod tests {
         assert!(answer.contains("\"embedding\":\"AACAPwAAAD8=\""), "{answer}");
         let gemini = read_gemini(br#"{"embeddings":[{"values":[0.25]}]}"#).unwrap();
         assert_eq!(gemini.vectors, [[0.25]]);
+        assert_eq!(read_gemini(br#"{"embeddings":[{"values":[1e39]}]}"#), None);
     }
 }

@@ -14,7 +14,7 @@ use super::{
     embeddings::EmbeddingRequest,
     fields::RequestError,
     json::{RawObject, raw},
-    neutral::{Conversation, Format, PartBody, Role, Surface, Turn},
+    neutral::{Conversation, Format, PartBody, Role, SIGNATURE_TAG, Surface, Turn},
     translate::read_request,
 };
 
@@ -198,6 +198,21 @@ impl Incoming {
                 body.to_bytes()
             }
         }
+    }
+
+    /// Whether the conversation holds reasoning that another dialect's model made and that we
+    /// handed out, signed for it or not at all: its bytes would trouble a provider of the
+    /// surface's dialect.
+    pub fn holds_foreign_signature(&self) -> bool {
+        let field = match self.surface {
+            Surface::OpenAiResponses => "input",
+            _ => "messages",
+        };
+        let unsigned = ["\"signature\":\"\"", "\"signature\": \"\""];
+        self.field(field).map(serde_json::value::RawValue::get).is_some_and(|text| {
+            let is_unsigned = || unsigned.iter().any(|empty| text.contains(empty));
+            text.contains(SIGNATURE_TAG) || self.surface == Surface::Anthropic && is_unsigned()
+        })
     }
 
     /// The whole meaning of the request.

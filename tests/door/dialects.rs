@@ -468,3 +468,35 @@ async fn tokens_are_counted_by_the_provider_or_estimated_and_said_so() {
     assert!((2..20).contains(&estimate), "{estimate}");
     assert_eq!(said, "estimated:input_tokens");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reasoning_that_another_provider_signed_does_not_reach_a_native_one() {
+    let house = house("").await;
+    for signature in ["", "weighbridge:gemini:m:abc"] {
+        let body = json!({
+            "model": "m-claude", "max_tokens": 3000,
+            "thinking": {"type": "enabled", "budget_tokens": 1024},
+            "messages": [
+                {"role": "user", "content": "hi"},
+                {"role": "assistant", "content": [
+                    {"type": "thinking", "thinking": "hm", "signature": signature},
+                    {"type": "text", "text": "a"},
+                ]},
+                {"role": "user", "content": "hi"},
+            ],
+        });
+        let response = house.post("/v1/messages", body.to_string()).send().await.unwrap();
+        assert_eq!(response.status(), 200, "{signature}");
+        assert!(header(&response, "x-weighbridge-warnings").contains("thinking_dropped"));
+    }
+    let body = json!({
+        "model": "m-responder", "store": false, "include": ["reasoning.encrypted_content"],
+        "input": [
+            {"type": "message", "role": "user", "content": "hi"},
+            {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "weighbridge:anthropic:m:abc"},
+            {"type": "message", "role": "user", "content": "hi"},
+        ],
+    });
+    let response = house.post("/v1/responses", body.to_string()).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+}

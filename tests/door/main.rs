@@ -9,6 +9,7 @@ mod deployments;
 mod dialects;
 mod eval;
 mod failures;
+mod fuzz;
 mod house;
 mod offline;
 mod operations;

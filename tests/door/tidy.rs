@@ -8,7 +8,7 @@ const STOREYS: [(&str, &[&str]); 4] = [
     ("words", &["units", "protocol"]),
     ("rooms", &["classify", "policy", "upstream", "telemetry"]),
     ("composition", &["config", "gateway", "evaluate", "train"]),
-    ("doors", &["api", "mock", "cli", "main", "lib"]),
+    ("doors", &["api", "mock", "cli", "fuzz", "main", "lib"]),
 ];
 
 /// Imports within a storey that the plan allows, and why.

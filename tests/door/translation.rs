@@ -12,13 +12,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use weighbridge::fuzz::check_promise;
 use weighbridge::protocol::{
     event_stream::write_message,
     json::Json,
     neutral::{
         Accumulator, Answer, Conversation, Dialect, Effort, ErrorKind, Event, Format, Function,
-        Part, PartBody, PartKind, ProviderError, Reasoning, Role, Signature, Source, Stop, Surface,
-        Target, Tool, ToolCall, ToolChoice, ToolResult, Turn, Warnings,
+        Part, PartBody, ProviderError, Reasoning, Role, Signature, Source, Stop, Surface, Target,
+        Tool, ToolCall, ToolChoice, ToolResult, Turn, Warnings,
     },
     translate::{
         Show, StreamDecoder, StreamEncoder, read_answer, read_request, write_answer, write_error,
@@ -560,37 +561,4 @@ fn errors_have_the_surfaces_own_shape() {
             "message": "no room", "type": "server_error", "param": null, "code": "overloaded",
         }})
     );
-}
-
-/// The decoder's promise about the order of events.
-fn check_promise(events: &[Event]) {
-    let mut open: Vec<usize> = Vec::new();
-    let mut next = 0;
-    let mut started = false;
-    for (at, event) in events.iter().enumerate() {
-        let last = at + 1 == events.len();
-        match event {
-            Event::Start { .. } => assert!(!std::mem::replace(&mut started, true)),
-            Event::PartStart { index, kind } => {
-                assert!(started && *index == next, "{events:?}");
-                next += 1;
-                open.push(*index);
-                if let PartKind::ToolCall { id, .. } = kind {
-                    assert!(!id.is_empty());
-                }
-            }
-            Event::TextDelta { index, .. }
-            | Event::Signature { index, .. }
-            | Event::ArgumentsDelta { index, .. } => assert!(open.contains(index), "{events:?}"),
-            Event::PartEnd { index } => {
-                let at = open.iter().position(|open| open == index);
-                open.remove(at.unwrap_or_else(|| panic!("{events:?}")));
-            }
-            Event::Usage(_) => {}
-            Event::Finish { .. } | Event::Error(_) => {
-                assert!(last && open.is_empty(), "{events:?}")
-            }
-        }
-    }
-    assert!(matches!(events.last(), Some(Event::Finish { .. } | Event::Error(_))));
 }

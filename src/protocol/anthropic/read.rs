@@ -15,7 +15,7 @@ pub fn read_request(body: &[u8]) -> Result<Conversation, RequestError> {
     let mut body = Fields::parse(body)?;
     let mut read = Conversation::new(ME, body.required("model")?);
     body.take("weighbridge");
-    read.system = content(&mut body, "system", &mut read.warnings)?;
+    read.system = content(&mut body, "system", Place::Message, &mut read.warnings)?;
     messages(&mut body, &mut read)?;
     read.stream = body.optional("stream")?.unwrap_or_default();
     read.max_output_tokens = body.optional("max_tokens")?;
@@ -90,7 +90,7 @@ fn messages(body: &mut Fields, read: &mut Conversation) -> Result<(), RequestErr
                 return Err(RequestError::at(message.path_of("role"), what));
             }
         };
-        let parts = content(&mut message, "content", &mut read.warnings)?;
+        let parts = content(&mut message, "content", Place::Message, &mut read.warnings)?;
         let path = message.path().to_owned();
         message.warn_rest(&mut read.warnings);
         read.turns.push(Turn { role, name: None, parts, path });
@@ -98,22 +98,31 @@ fn messages(body: &mut Fields, read: &mut Conversation) -> Result<(), RequestErr
     Ok(())
 }
 
+/// Where blocks stand. Results do not nest: a body could otherwise nest them until the stack
+/// is full.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Message,
+    Result,
+}
+
 /// A content field: a string or an array of blocks.
 fn content(
     fields: &mut Fields,
     name: &str,
+    place: Place,
     warnings: &mut Warnings,
 ) -> Result<Vec<Part>, RequestError> {
     match fields.string_or_parts(name)? {
         StringOrParts::None => Ok(Vec::new()),
         StringOrParts::Text(text) => Ok(vec![Part::text(text)]),
         StringOrParts::Parts(blocks) => {
-            blocks.into_iter().map(|block| part(block, warnings)).collect()
+            blocks.into_iter().map(|block| part(block, place, warnings)).collect()
         }
     }
 }
 
-fn part(mut block: Fields, warnings: &mut Warnings) -> Result<Part, RequestError> {
+fn part(mut block: Fields, place: Place, warnings: &mut Warnings) -> Result<Part, RequestError> {
     let whole = block.to_json();
     let kind: String = block.required("type")?;
     let cache = block.take("cache_control");
@@ -138,9 +147,12 @@ fn part(mut block: Fields, warnings: &mut Warnings) -> Result<Part, RequestError
             arguments: block.take("input").map_or_else(String::new, |json| json.text().to_owned()),
             signature: None,
         }),
+        "tool_result" if place == Place::Result => {
+            return Err(RequestError::at(block.path(), "is a tool result inside of another"));
+        }
         "tool_result" => PartBody::ToolResult(ToolResult {
             call_id: block.required("tool_use_id")?,
-            content: content(&mut block, "content", warnings)?,
+            content: content(&mut block, "content", Place::Result, warnings)?,
             is_error: block.optional("is_error")?.unwrap_or_default(),
         }),
         "thinking" => PartBody::Thinking {
@@ -210,4 +222,25 @@ fn tools(body: &mut Fields, read: &mut Conversation) -> Result<(), RequestError>
     read.parallel_tool_calls = serial.map(|serial| !serial);
     choice.warn_rest(&mut read.warnings);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tool_results_inside_of_tool_results_are_refused_at_any_depth() {
+        for depth in [2, 100_000] {
+            let body = [
+                r#"{"model":"m","messages":[{"role":"user","content":"#.to_owned(),
+                r#"[{"type":"tool_result","tool_use_id":"a","content":"#.repeat(depth),
+                "\"x\"".to_owned(),
+                "}]".repeat(depth),
+                "}]}".to_owned(),
+            ];
+            let error = read_request(body.concat().as_bytes()).unwrap_err();
+            let place = "messages[0].content[0].content[0]";
+            assert_eq!(error.param.as_deref(), Some(place), "{error}");
+        }
+    }
 }

@@ -59,7 +59,9 @@ pub struct Usage {
 impl Usage {
     /// Input that was neither read from nor written to the cache, as Anthropic counts it.
     pub fn fresh_input_tokens(&self) -> u64 {
-        self.input_tokens.saturating_sub(self.cache_read_tokens + self.cache_write_tokens)
+        self.input_tokens
+            .saturating_sub(self.cache_read_tokens)
+            .saturating_sub(self.cache_write_tokens)
     }
 
     /// Input and output together.
@@ -98,6 +100,17 @@ impl Answer {
     pub fn settle_stop(&mut self) {
         let calls = self.parts.iter().any(|part| matches!(part.body, PartBody::ToolCall(_)));
         self.stop = self.stop.with_calls(calls);
+    }
+
+    /// Gives an id to calls that came without: their results could not name them.
+    pub fn name_calls(&mut self) {
+        for (at, part) in self.parts.iter_mut().enumerate() {
+            if let PartBody::ToolCall(call) = &mut part.body
+                && call.id.is_empty()
+            {
+                call.id = format!("call_{}_{at}", self.id);
+            }
+        }
     }
 
     /// Turns the call of the tool that stood in for a JSON schema back into text.
@@ -199,5 +212,23 @@ impl Accumulator {
 
     fn body(&mut self, index: usize) -> Option<&mut PartBody> {
         self.answer.parts.get_mut(index).map(|part| &mut part.body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_that_no_model_can_have_do_not_overflow() {
+        let most = u64::MAX;
+        let usage = Usage {
+            input_tokens: most,
+            cache_read_tokens: most,
+            cache_write_tokens: most,
+            output_tokens: most,
+            reasoning_tokens: most,
+        };
+        assert_eq!((usage.fresh_input_tokens(), usage.total_tokens()), (0, most));
     }
 }

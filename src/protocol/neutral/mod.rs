@@ -23,7 +23,7 @@ pub use request::{
     Conversation, Format, Function, Part, PartBody, Role, Sampling, Source, Tool, ToolCall,
     ToolChoice, ToolResult, Turn, portable_id, short_id,
 };
-pub use signature::{Maker, Signature};
+pub use signature::{Maker, SIGNATURE_TAG, Signature};
 pub use target::{Target, Written};
 pub use warning::{Warning, Warnings};
 

@@ -9,6 +9,8 @@ use super::Dialect;
 
 /// The first word of a signature that says who made it.
 const TAG: &str = "weighbridge";
+/// How a tagged signature begins, as it stands in JSON.
+pub const SIGNATURE_TAG: &str = "\"weighbridge:";
 
 /// A signature and, as far as it is known, who made it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -227,14 +227,14 @@ pub fn read_answer(body: &[u8]) -> Result<Answer, ProviderError> {
 /// Writes an answer for a caller.
 pub fn write_answer(answer: &Answer, show: &Show) -> RawObject {
     let mut content: Option<String> = None;
-    let mut refusal: Option<&str> = None;
+    let mut refusal: Option<String> = None;
     let mut reasoning = String::new();
     let mut blocks = Vec::new();
     let mut calls = Vec::new();
     for part in &answer.parts {
         match &part.body {
             PartBody::Text(text) => content.get_or_insert_default().push_str(text),
-            PartBody::Refusal(text) => refusal = Some(text),
+            PartBody::Refusal(text) => refusal.get_or_insert_default().push_str(text),
             PartBody::Thinking { text, signature } => {
                 reasoning.push_str(text);
                 blocks.extend(signature.as_ref().map(|made| thinking_block(text, made)));

@@ -203,7 +203,7 @@ impl Writer<'_> {
 
     fn assistant(&mut self, turn: &Turn) {
         let mut said: Option<String> = None;
-        let mut refusal = None;
+        let mut refusal: Option<String> = None;
         let mut thinking = String::new();
         let mut blocks = Vec::new();
         let mut calls = Vec::new();
@@ -212,7 +212,7 @@ impl Writer<'_> {
             self.cache(part, &path);
             match &part.body {
                 PartBody::Text(text) => said.get_or_insert_default().push_str(text),
-                PartBody::Refusal(text) => refusal = Some(text),
+                PartBody::Refusal(text) => refusal.get_or_insert_default().push_str(text),
                 PartBody::ToolCall(call) => calls.push(self.call(call, &path)),
                 PartBody::Thinking { text, signature } => {
                     if self.target.reasoning_content {

@@ -60,6 +60,7 @@ pub(super) struct WireUsage {
 #[derive(Deserialize)]
 struct InputDetails {
     cached_tokens: Option<u64>,
+    cache_write_tokens: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -69,13 +70,15 @@ struct OutputDetails {
 
 impl WireUsage {
     pub fn usage(&self) -> Usage {
-        let cached = self.input_tokens_details.as_ref().and_then(|details| details.cached_tokens);
+        let input = self.input_tokens_details.as_ref();
+        let cached = input.and_then(|details| details.cached_tokens);
+        let written = input.and_then(|details| details.cache_write_tokens);
         let reasoning =
             self.output_tokens_details.as_ref().and_then(|details| details.reasoning_tokens);
         Usage {
             input_tokens: self.input_tokens.unwrap_or(0),
             cache_read_tokens: cached.unwrap_or(0),
-            cache_write_tokens: 0,
+            cache_write_tokens: written.unwrap_or(0),
             output_tokens: self.output_tokens.unwrap_or(0),
             reasoning_tokens: reasoning.unwrap_or(0),
         }

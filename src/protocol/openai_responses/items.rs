@@ -146,7 +146,10 @@ fn with_call_signatures(answer: &Answer) -> Vec<Part> {
 fn usage_object(usage: &Usage) -> RawObject {
     object! {
         "input_tokens": usage.input_tokens,
-        "input_tokens_details": object! { "cached_tokens": usage.cache_read_tokens },
+        "input_tokens_details": object! {
+            "cached_tokens": usage.cache_read_tokens,
+            "cache_write_tokens": usage.cache_write_tokens,
+        },
         "output_tokens": usage.output_tokens,
         "output_tokens_details": object! { "reasoning_tokens": usage.reasoning_tokens },
         "total_tokens": usage.total_tokens(),

@@ -293,6 +293,10 @@ fn text(body: &mut Fields, read: &mut Conversation) -> Result<(), RequestError> 
         format.warn_rest(&mut read.warnings);
     }
     if let Some(verbosity) = text.take("verbosity") {
+        // Its place on the chat surface: no writer may find it twice.
+        if body.take("verbosity").is_some() {
+            read.warnings.add("field_dropped", "verbosity");
+        }
         read.extra.push(("verbosity".to_owned(), verbosity));
     }
     text.warn_rest(&mut read.warnings);

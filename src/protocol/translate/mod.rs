@@ -79,6 +79,7 @@ pub fn read_answer(
     if answer.model.is_empty() {
         model.clone_into(&mut answer.model);
     }
+    answer.name_calls();
     if let Some(tool) = schema_tool {
         answer.unwrap_schema_tool(tool);
     }
@@ -123,4 +124,52 @@ fn percent_encoded(segment: &str) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::neutral::PartBody;
+
+    fn written(surface: Surface, body: &str, dialect: Dialect) -> serde_json::Value {
+        let read = read_request(surface, body.as_bytes()).unwrap();
+        let body = write_request(&read, &Target::new(dialect, "m")).body;
+        crate::protocol::json::RawObject::parse(&body).unwrap();
+        serde_json::from_slice(&body).unwrap()
+    }
+
+    #[test]
+    fn several_refusals_are_all_shown_on_chat() {
+        let body =
+            br#"{"output":[{"type":"message","content":[{"refusal":"a"},{"refusal":"b"}]}]}"#;
+        let answer = read_answer(Dialect::OpenAiResponses, body, "m", None).unwrap();
+        let shown = write_answer(Surface::OpenAiChat, &answer, &Show::default());
+        let shown: serde_json::Value = serde_json::from_slice(&shown).unwrap();
+        assert_eq!(shown["choices"][0]["message"]["refusal"], "ab");
+        let asked = r#"{"model":"m","input":[{"role":"assistant","content":[
+            {"type":"refusal","refusal":"a"},{"type":"refusal","refusal":"b"}]}]}"#;
+        let sent = written(Surface::OpenAiResponses, asked, Dialect::OpenAiChat);
+        assert_eq!(sent["messages"][0]["refusal"], "ab");
+    }
+
+    #[test]
+    fn a_call_without_an_id_is_given_one() {
+        for (dialect, body) in [
+            (Dialect::Anthropic, r#"{"id":"x","content":[{"type":"tool_use","name":"f"}]}"#),
+            (Dialect::Bedrock, r#"{"output":{"message":{"content":[{"toolUse":{"name":"f"}}]}}}"#),
+            (Dialect::OpenAiResponses, r#"{"output":[{"type":"function_call","name":"f"}]}"#),
+            (Dialect::Cohere, r#"{"message":{"tool_calls":[{"id":"","function":{"name":"f"}}]}}"#),
+        ] {
+            let answer = read_answer(dialect, body.as_bytes(), "m", None).unwrap();
+            let PartBody::ToolCall(call) = &answer.parts[0].body else { panic!("{answer:?}") };
+            assert!(!call.id.is_empty(), "{dialect:?}");
+        }
+    }
+
+    #[test]
+    fn a_setting_given_in_two_places_is_written_once() {
+        let body = r#"{"model":"m","input":"x","text":{"verbosity":"low"},"verbosity":"high"}"#;
+        let sent = written(Surface::OpenAiResponses, body, Dialect::OpenAiChat);
+        assert_eq!(sent["verbosity"], "low");
+    }
 }
