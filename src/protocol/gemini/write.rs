@@ -1,5 +1,7 @@
 //! A request for Gemini. The model's name is in the path, not in the body.
 
+use std::collections::HashMap;
+
 use crate::protocol::{
     json::{Json, RawObject, object},
     neutral::{
@@ -16,7 +18,8 @@ const NO_SIGNATURE: &str = "skip_thought_signature_validator";
 /// Writes a request.
 pub fn write_request(conversation: &Conversation, target: &Target<'_>) -> Written {
     let mut warnings = conversation.warnings.clone();
-    let mut writer = Writer { conversation, target, warnings: &mut warnings };
+    let tool_names = conversation.tool_names();
+    let mut writer = Writer { conversation, target, tool_names, warnings: &mut warnings };
     let (system, contents) = writer.turns();
     let mut body = RawObject::default();
     if !system.is_empty() {
@@ -95,6 +98,8 @@ fn by_level(model: &str) -> bool {
 struct Writer<'a> {
     conversation: &'a Conversation,
     target: &'a Target<'a>,
+    /// By the ids of calls.
+    tool_names: HashMap<&'a str, &'a str>,
     warnings: &'a mut Warnings,
 }
 
@@ -270,7 +275,7 @@ impl Writer<'_> {
             _ if result.is_error => Json::of(&object! { "error": text }),
             _ => Json::of(&object! { "result": text }),
         };
-        let name = self.conversation.tool_name(&result.call_id);
+        let name = self.tool_names.get(result.call_id.as_str()).copied();
         if name.is_none() {
             self.warn("tool_name_unknown", path);
         }

@@ -1,5 +1,7 @@
 //! A request in no dialect: what every provider of chat models can be asked.
 
+use std::collections::HashMap;
+
 use super::{Dialect, Reasoning, Signature, Warnings};
 use crate::protocol::json::{Json, RawObject, object};
 
@@ -73,12 +75,15 @@ impl Conversation {
         }
     }
 
-    /// The name of the tool that a call used, which some dialects want beside its result.
-    pub fn tool_name(&self, call_id: &str) -> Option<&str> {
-        self.turns.iter().rev().flat_map(|turn| &turn.parts).find_map(|part| match &part.body {
-            PartBody::ToolCall(call) if call.id == call_id => Some(call.name.as_str()),
+    /// The names of the tools that calls used, by the calls' ids: some dialects want them beside
+    /// the results. Of calls with one id the last.
+    pub fn tool_names(&self) -> HashMap<&str, &str> {
+        let parts = self.turns.iter().flat_map(|turn| &turn.parts);
+        let calls = parts.filter_map(|part| match &part.body {
+            PartBody::ToolCall(call) => Some((call.id.as_str(), call.name.as_str())),
             _ => None,
-        })
+        });
+        calls.collect()
     }
 }
 

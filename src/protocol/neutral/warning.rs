@@ -15,7 +15,15 @@ pub struct Warning {
 ///
 /// Its text is the value of the header `x-weighbridge-warnings`: `code:path, code:path`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Warnings(Vec<Warning>);
+pub struct Warnings {
+    kept: Vec<Warning>,
+    /// Those beyond the bound, repeats among them.
+    more: usize,
+}
+
+/// Warnings that are kept; further ones are counted (chosen: each new one is compared with all,
+/// and a body can earn a million).
+const MAX_KEPT: usize = 256;
 
 /// Warnings that the text shows; the rest is a number (chosen: a header line of a few kilobytes
 /// is refused by some proxies).
@@ -24,33 +32,38 @@ const MAX_SHOWN: usize = 16;
 impl Warnings {
     /// Adds one, unless it is there.
     pub fn add(&mut self, code: &'static str, path: impl Into<String>) {
+        if self.kept.len() >= MAX_KEPT {
+            self.more += 1;
+            return;
+        }
         let warning = Warning { code, path: path.into() };
-        if !self.0.contains(&warning) {
-            self.0.push(warning);
+        if !self.kept.contains(&warning) {
+            self.kept.push(warning);
         }
     }
 
     /// Adds all of another list.
     pub fn extend(&mut self, other: &Self) {
-        for warning in &other.0 {
+        for warning in &other.kept {
             self.add(warning.code, warning.path.clone());
         }
+        self.more += other.more;
     }
 
     /// Whether everything was carried over.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.kept.is_empty()
     }
 
-    /// The warnings in order.
+    /// The warnings in order, as far as they are kept.
     pub fn iter(&self) -> impl Iterator<Item = &Warning> {
-        self.0.iter()
+        self.kept.iter()
     }
 }
 
 impl fmt::Display for Warnings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, warning) in self.0.iter().take(MAX_SHOWN).enumerate() {
+        for (at, warning) in self.kept.iter().take(MAX_SHOWN).enumerate() {
             let comma = if at == 0 { "" } else { ", " };
             // Field names are the caller's: only what may stand in a header line is shown.
             let path: String = warning
@@ -61,9 +74,24 @@ impl fmt::Display for Warnings {
                 .collect();
             write!(f, "{comma}{}:{path}", warning.code)?;
         }
-        match self.0.len().checked_sub(MAX_SHOWN) {
+        match (self.kept.len() + self.more).checked_sub(MAX_SHOWN) {
             Some(more @ 1..) => write!(f, ", and_more:{more}"),
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_million_warnings_are_counted_and_not_kept() {
+        let mut warnings = Warnings::default();
+        for at in 0..1_000_000 {
+            warnings.add("field_dropped", format!("messages[{at}].x"));
+        }
+        assert_eq!(warnings.iter().count(), MAX_KEPT);
+        assert!(warnings.to_string().ends_with(", and_more:999984"), "{warnings}");
     }
 }
