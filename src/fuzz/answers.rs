@@ -2,7 +2,7 @@
 
 use super::{MODEL, SURFACES, Said, object_of, readable, show};
 use crate::protocol::{
-    chunk::{AnswerFacts, provider_error_message},
+    chunk::AnswerFacts,
     embeddings::{EmbeddingRequest, read_cohere, read_gemini, read_openai_usage},
     failure::{read_error, write_error},
     neutral::{Dialect, PartBody, ProviderError},
@@ -70,7 +70,6 @@ pub fn embeddings(bytes: &[u8]) {
 
 /// The body of a failed request.
 pub fn error(bytes: &[u8]) {
-    let _ = provider_error_message(bytes);
     for status in [200, 400, 401, 404, 429, 500, 503, 999] {
         shown(&read_error(status, bytes));
     }

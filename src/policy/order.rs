@@ -125,14 +125,18 @@ impl Policy {
     }
 }
 
-/// What a request is expected to cost at a model; `None` without a price.
-pub fn cost(card: &ModelCard, needs: &Needs) -> Option<NanoUsd> {
-    let tokens = TokenCount {
+/// What a request is expected to use, nothing of it cached.
+pub fn expected(needs: &Needs) -> TokenCount {
+    TokenCount {
         prompt_tokens: needs.prompt_tokens,
         completion_tokens: needs.output_tokens.map_or(USUAL_OUTPUT, u64::from),
         ..TokenCount::default()
-    };
-    Some(card.price?.cost(&tokens))
+    }
+}
+
+/// What that is expected to cost at a model; `None` without a price.
+fn cost(card: &ModelCard, needs: &Needs) -> Option<NanoUsd> {
+    Some(card.price?.cost(&expected(needs)))
 }
 
 #[cfg(test)]

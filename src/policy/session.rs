@@ -4,7 +4,7 @@
 //! a switch to a cheaper model can cost more than it saves. Going up is always allowed: when the
 //! score demands a higher tier, quality goes before price.
 
-use super::{Candidate, Decision, ModelCard, Needs, Reason};
+use super::{Candidate, Decision, ModelCard, Needs, Reason, order::expected};
 use crate::units::TokenCount;
 
 /// What is remembered of a conversation.
@@ -26,9 +26,6 @@ pub enum Turn {
     /// A tool answered: a further step towards the same instruction.
     ToolResult,
 }
-
-/// Completion tokens that a price is judged by where the caller set no bound.
-const USUAL_OUTPUT: u64 = 500;
 
 /// Puts the conversation's model first in the route where that is right, and says why.
 pub fn keep(
@@ -75,11 +72,7 @@ fn switch_pays(
 ) -> bool {
     let price = |candidate: Candidate| catalogue.get(candidate.model)?.price;
     let (Some(other), Some(mine)) = (price(other), price(mine)) else { return false };
-    let fresh = TokenCount {
-        prompt_tokens: needs.prompt_tokens,
-        completion_tokens: needs.output_tokens.map_or(USUAL_OUTPUT, u64::from),
-        ..TokenCount::default()
-    };
+    let fresh = expected(needs);
     let cached_tokens = pinned.prompt_tokens.min(needs.prompt_tokens);
     other.cost(&fresh) < mine.cost(&TokenCount { cached_tokens, ..fresh })
 }

@@ -204,19 +204,6 @@ fn error_message(error: &RawValue) -> Option<String> {
     Some(message.unwrap_or_else(|| "an error without a message".to_owned()))
 }
 
-/// The message of a provider's error body, if it has one: `{"error":{"message":…}}`,
-/// `{"error":"…"}` or `{"message":…}`.
-pub fn provider_error_message(body: &[u8]) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Body<'a> {
-        #[serde(borrow)]
-        error: Option<&'a RawValue>,
-        message: Option<String>,
-    }
-    let body: Body<'_> = serde_json::from_slice(body).ok()?;
-    body.error.and_then(error_message).or(body.message)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -264,11 +251,11 @@ mod tests {
             (r#"{"error":{"message":"full","type":"x"}}"#, Some("full")),
             (r#"{"error":"full"}"#, Some("full")),
             (r#"{"error":{"code":7}}"#, Some("an error without a message")),
-            (r#"{"message":"full"}"#, Some("full")),
             (r#"{"error":null}"#, None),
             ("<html>", None),
         ] {
-            assert_eq!(provider_error_message(body.as_bytes()).as_deref(), message, "{body}");
+            let error = AnswerFacts::read(body.as_bytes()).and_then(|facts| facts.error);
+            assert_eq!(error.as_deref(), message, "{body}");
         }
     }
 }

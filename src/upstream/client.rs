@@ -190,11 +190,6 @@ impl Attempt {
         self.started
     }
 
-    /// The deadlines that it keeps.
-    pub fn limits(&self) -> Limits {
-        self.limits
-    }
-
     /// Whether the content type is `expected`, parameters aside. A missing one is accepted:
     /// some servers leave it out and the body is checked anyway.
     pub fn is_content_type(&self, expected: &str) -> bool {

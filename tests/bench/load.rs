@@ -19,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use server::{Server, percentile};
+use server::{Server, percentile, print_arms};
 
 /// Connections that the generator keeps.
 const CONNECTIONS: usize = 16;
@@ -154,12 +154,12 @@ fn at_rate(
 }
 
 /// Microseconds a chunk that a stream takes, median of many.
-fn stream_us_a_chunk(address: &str) -> f64 {
+fn stream_us_a_chunk(address: &str, model: &str) -> f64 {
     let mut caller = Caller::new(address);
     let mut times: Vec<f64> = (0..60)
         .map(|_| {
             let started = Instant::now();
-            assert!(caller.ask("stream", true), "the stream is whole");
+            assert!(caller.ask(model, true), "the stream is whole");
             started.elapsed().as_secs_f64() / CHUNKS as f64 * 1e6
         })
         .collect();
@@ -250,34 +250,11 @@ fn compare(upstream: &Server, gateway: &Server, rate: f64) {
     }
     let n = times.first().map_or(0, Vec::len);
     println!("{rate:.0} requests/s (60 % of saturation), {n} requests an arm; microseconds");
-    println!("{:<12} {:>8} {:>8} {:>10} {:>10}", "", "p50", "p99", "adds p50", "adds p99");
-    let mut direct = (0.0, 0.0);
-    for ((name, _), times) in arms.iter().zip(&mut times) {
-        times.sort_by(f64::total_cmp);
-        let (p50, p99) = (percentile(times, 0.5) * 1e6, percentile(times, 0.99) * 1e6);
-        if *name == "direct" {
-            direct = (p50, p99);
-        }
-        println!(
-            "{name:<12} {p50:>8.0} {p99:>8.0} {:>10.0} {:>10.0}",
-            p50 - direct.0,
-            p99 - direct.1
-        );
-    }
+    print_arms(arms.iter().map(|(name, _)| *name), &mut times);
     println!("streams of {CHUNKS} chunks, n = 60, one at a time; microseconds a chunk");
-    // The upstream knows the script itself; the others pass the name on or translate it.
-    let script = format!("stream?chunks={CHUNKS}");
-    let mut caller = Caller::new(&upstream.address);
-    let mut direct: Vec<f64> = (0..60)
-        .map(|_| {
-            let started = Instant::now();
-            assert!(caller.ask(&script, true), "the stream is whole");
-            started.elapsed().as_secs_f64() / CHUNKS as f64 * 1e6
-        })
-        .collect();
-    direct.sort_by(f64::total_cmp);
-    let direct = percentile(&direct, 0.5);
-    let relayed = stream_us_a_chunk(&gateway.address);
+    // The upstream takes its script from the name, which the gateway's configuration holds.
+    let direct = stream_us_a_chunk(&upstream.address, &format!("stream?chunks={CHUNKS}"));
+    let relayed = stream_us_a_chunk(&gateway.address, "stream");
     println!("direct {direct:.1}, weighbridge {relayed:.1}, adds {:.1}", relayed - direct);
 }
 

@@ -19,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use server::{Server, percentile};
+use server::{Server, percentile, print_arms};
 
 /// Requests of each arm that count, unless the command line says otherwise.
 const REQUESTS: usize = 2_000;
@@ -141,20 +141,7 @@ fn main() {
         }
     }
     println!("n = {requests} requests an arm, one at a time, arms in turn; microseconds");
-    println!("{:<26} {:>8} {:>8} {:>10} {:>10}", "", "p50", "p99", "adds p50", "adds p99");
-    let mut direct = (0.0, 0.0);
-    for ((name, _), times) in arms.iter().zip(&mut times) {
-        times.sort_by(f64::total_cmp);
-        let (p50, p99) = (percentile(times, 0.5) * 1e6, percentile(times, 0.99) * 1e6);
-        if *name == "direct" {
-            direct = (p50, p99);
-        }
-        println!(
-            "{name:<26} {p50:>8.0} {p99:>8.0} {:>10.0} {:>10.0}",
-            p50 - direct.0,
-            p99 - direct.1
-        );
-    }
+    print_arms(arms.iter().map(|(name, _)| *name), &mut times);
     health(&encoder.address, requests);
 }
 

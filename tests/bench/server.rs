@@ -43,3 +43,16 @@ impl Drop for Server {
 pub fn percentile(sorted: &[f64], share: f64) -> f64 {
     sorted[((sorted.len() - 1) as f64 * share).round() as usize]
 }
+
+/// Prints p50 and p99 of each arm in microseconds, and what they add to the first arm's. `times`
+/// are seconds; they are sorted.
+pub fn print_arms<'n>(names: impl Iterator<Item = &'n str>, times: &mut [Vec<f64>]) {
+    println!("{:<26} {:>8} {:>8} {:>10} {:>10}", "", "p50", "p99", "adds p50", "adds p99");
+    let mut first = None;
+    for (name, times) in names.zip(times) {
+        times.sort_by(f64::total_cmp);
+        let (p50, p99) = (percentile(times, 0.5) * 1e6, percentile(times, 0.99) * 1e6);
+        let (base50, base99) = *first.get_or_insert((p50, p99));
+        println!("{name:<26} {p50:>8.0} {p99:>8.0} {:>10.0} {:>10.0}", p50 - base50, p99 - base99);
+    }
+}
