@@ -4,5 +4,8 @@
 //! request did. Nothing here knows HTTP.
 
 pub mod budget;
+pub mod journal;
+pub mod meter;
 pub mod row;
 pub mod tenant;
+pub mod window;
