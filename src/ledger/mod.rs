@@ -5,4 +5,5 @@
 
 pub mod budget;
 pub mod row;
+pub mod secret;
 pub mod tenant;
