@@ -7,5 +7,6 @@ pub mod budget;
 pub mod journal;
 pub mod meter;
 pub mod row;
+pub mod secret;
 pub mod tenant;
 pub mod window;
