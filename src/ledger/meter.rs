@@ -5,7 +5,7 @@
 //! and what is spent together never exceed a hard amount, in whatever order requests come and go.
 //! Pure: no clock, no I/O.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, fmt};
 
 use jiff::tz::TimeZone;
 
@@ -14,6 +14,7 @@ use super::{
     tenant::{Level, Scope},
     window::Used,
 };
+use crate::units::NanoUsd;
 
 /// What a request may use at most, or has used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -116,7 +117,7 @@ impl Meter {
     }
 
     /// What of a demand can be reserved.
-    fn take(&mut self, demand: &Demand, now_ms: i64) -> Result<i64, Refusal> {
+    fn take(&mut self, demand: &Demand, now_ms: i64) -> Result<i64, Box<Refusal>> {
         self.used.advance(now_ms);
         let unit = self.budget.unit;
         let (wanted, least) = (demand.wanted.of(unit), demand.least.of(unit));
@@ -137,7 +138,8 @@ impl Meter {
                 (self.reserved > 0).then_some(CONCURRENT_RETRY_MS),
             ),
         };
-        Err(Refusal { budget: self.budget.clone(), left: left.max(0), needed, retry_after_ms })
+        let budget = self.budget.clone();
+        Err(Box::new(Refusal { budget, left: left.max(0), needed, retry_after_ms }))
     }
 
     fn warning(&mut self, now_ms: i64) -> Option<Warning> {
@@ -236,19 +238,24 @@ impl Meters {
         }
     }
 
-    /// Reserves a demand against every meter of the scopes, or against none. What the grant held
-    /// before is given back first: a fallback takes the place of what it falls back from.
+    /// Reserves a demand against every meter of the scopes but the exempt ones, or against none.
+    /// What the grant held before is given back first: a fallback takes the place of what it falls
+    /// back from.
     pub fn reserve(
         &mut self,
         grant: &mut Grant,
         scopes: &[Scope],
+        exempt: &[String],
         demand: &Demand,
         now_ms: i64,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Box<Refusal>> {
         self.release(grant);
         let mut holds = Vec::new();
         for place in scopes.iter().filter_map(|scope| self.by_scope.get(scope)).flatten() {
             let Some(Some(meter)) = self.meters.get_mut(*place) else { continue };
+            if exempt.contains(&meter.budget.id) {
+                continue;
+            }
             holds.push((*place, meter.take(demand, now_ms)?));
         }
         for (place, amount) in &holds {
@@ -325,6 +332,37 @@ fn same_count(a: &Budget, b: &Budget) -> bool {
     a.scope == b.scope && a.unit == b.unit && a.window == b.window && a.time_zone == b.time_zone
 }
 
+/// `the day's budget of key:key_1 has $0.0005 left of $0.01, and this request may cost $0.002`
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Budget { unit, amount, window, scope, kind, .. } = &self.budget;
+        let (left, needed) = (self.left, self.needed);
+        let shown = |amount: i64| match unit {
+            Unit::NanoUsd => format!("${}", NanoUsd(amount)),
+            Unit::Tokens => format!("{amount} tokens"),
+            Unit::Requests | Unit::Concurrent => format!("{amount} requests"),
+        };
+        let what = match kind {
+            Kind::Budget => "budget",
+            Kind::Limit => "limit",
+        };
+        if *unit == Unit::Concurrent {
+            return write!(f, "{scope} has its limit of {amount} requests at the same time");
+        }
+        write!(
+            f,
+            "the {what} of {scope} ({} per {window}) has {} left, and this request may need {}",
+            shown(*amount),
+            shown(left),
+            shown(needed),
+        )?;
+        match self.retry_after_ms {
+            Some(ms) => write!(f, "; try again in {} s", ms.max(0).unsigned_abs().div_ceil(1_000)),
+            None => Ok(()),
+        }
+    }
+}
+
 /// What a refused request may still do.
 impl Refusal {
     /// The way out that the budget leaves, when it is not refused outright.
@@ -387,14 +425,14 @@ mod tests {
             budget("key", key, Unit::NanoUsd, 10),
         ]);
         let (mut first, mut second) = (Grant::default(), Grant::default());
-        meters.reserve(&mut first, &scopes, &exactly(8), 0).unwrap();
-        let refusal = meters.reserve(&mut second, &scopes, &exactly(8), 0).unwrap_err();
+        meters.reserve(&mut first, &scopes, &[], &exactly(8), 0).unwrap();
+        let refusal = meters.reserve(&mut second, &scopes, &[], &exactly(8), 0).unwrap_err();
         assert_eq!((refusal.budget.id.as_str(), refusal.left), ("key", 2));
         assert_eq!(meters.state("team", 0), Some((0, 8)), "nothing of the second is held");
         let used = Amounts { nano_usd: 3, tokens: 0 };
         meters.settle(&mut first, &scopes, used, 0, 0);
         assert_eq!((meters.state("team", 0), meters.state("key", 0)), (Some((3, 0)), Some((3, 0))));
-        meters.reserve(&mut second, &scopes, &exactly(7), 0).unwrap();
+        meters.reserve(&mut second, &scopes, &[], &exactly(7), 0).unwrap();
     }
 
     #[test]
@@ -406,12 +444,15 @@ mod tests {
             least: Amounts { nano_usd: 2, tokens: 0 },
         };
         let (mut first, mut second) = (Grant::default(), Grant::default());
-        meters.reserve(&mut first, &key, &open, 0).unwrap();
+        meters.reserve(&mut first, &key, &[], &open, 0).unwrap();
         assert_eq!(meters.state("b", 0), Some((0, 10)));
-        let refusal = meters.reserve(&mut second, &key, &open, 0).unwrap_err();
+        let refusal = meters.reserve(&mut second, &key, &[], &open, 0).unwrap_err();
         assert!(refusal.retry_after_ms.is_some(), "the reservation may come back unused");
         meters.settle(&mut first, &key, Amounts { nano_usd: 9, tokens: 0 }, 0, 0);
-        assert!(meters.reserve(&mut second, &key, &open, 0).is_err(), "1 is left and 2 are needed");
+        assert!(
+            meters.reserve(&mut second, &key, &[], &open, 0).is_err(),
+            "1 is left and 2 are needed"
+        );
     }
 
     #[test]
@@ -422,8 +463,8 @@ mod tests {
             budget("r", key[0].clone(), Unit::Requests, 1),
         ]);
         let mut grant = Grant::default();
-        meters.reserve(&mut grant, &key, &exactly(9), 0).unwrap();
-        meters.reserve(&mut grant, &key, &exactly(6), 0).unwrap();
+        meters.reserve(&mut grant, &key, &[], &exactly(9), 0).unwrap();
+        meters.reserve(&mut grant, &key, &[], &exactly(6), 0).unwrap();
         assert_eq!((meters.state("b", 0), meters.state("r", 0)), (Some((0, 6)), Some((0, 1))));
     }
 
@@ -437,13 +478,13 @@ mod tests {
         };
         let mut meters = meters(&[budget("c", key[0].clone(), Unit::Concurrent, 1), soft]);
         let (mut first, mut second) = (Grant::default(), Grant::default());
-        meters.reserve(&mut first, &key, &exactly(50), 0).unwrap();
-        assert!(meters.reserve(&mut second, &key, &exactly(1), 0).is_err());
+        meters.reserve(&mut first, &key, &[], &exactly(50), 0).unwrap();
+        assert!(meters.reserve(&mut second, &key, &[], &exactly(1), 0).is_err());
         let percent =
             |warnings: Vec<Warning>| warnings.iter().map(|w| w.percent).collect::<Vec<_>>();
         let used = |nano_usd| Amounts { nano_usd, tokens: 0 };
         assert_eq!(percent(meters.settle(&mut first, &key, used(6), 0, 0)), [50]);
-        meters.reserve(&mut second, &key, &exactly(1), 0).unwrap();
+        meters.reserve(&mut second, &key, &[], &exactly(1), 0).unwrap();
         assert_eq!(percent(meters.settle(&mut second, &key, used(1), 0, 0)), [0_u8; 0]);
         assert_eq!(percent(meters.settle(&mut first, &key, used(20), 0, 0)), [100]);
         let tomorrow = 24 * 60 * 60 * 1_000;
@@ -456,7 +497,7 @@ mod tests {
         let old = budget("b", key[0].clone(), Unit::NanoUsd, 10);
         let mut meters = meters(std::slice::from_ref(&old));
         let mut grant = Grant::default();
-        meters.reserve(&mut grant, &key, &exactly(4), 0).unwrap();
+        meters.reserve(&mut grant, &key, &[], &exactly(4), 0).unwrap();
         meters.settle(&mut grant, &key, Amounts { nano_usd: 4, tokens: 0 }, 0, 0);
         let raised = Budget { amount: 20, ..old.clone() };
         assert!(meters.replace(&[raised], &|_| TimeZone::UTC, 0).is_empty());
@@ -488,12 +529,12 @@ mod tests {
                 match (open[slot].take(), action) {
                     (None, _) => {
                         let mut grant = Grant::default();
-                        if meters.reserve(&mut grant, &scopes, &exactly(amount), 0).is_ok() {
+                        if meters.reserve(&mut grant, &scopes, &[], &exactly(amount), 0).is_ok() {
                             open[slot] = Some((grant, amount));
                         }
                     }
                     (Some((mut grant, _)), 0) => {
-                        if meters.reserve(&mut grant, &scopes, &exactly(amount), 0).is_ok() {
+                        if meters.reserve(&mut grant, &scopes, &[], &exactly(amount), 0).is_ok() {
                             open[slot] = Some((grant, amount));
                         }
                     }
