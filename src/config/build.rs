@@ -124,6 +124,7 @@ fn server(section: Section<'_>) -> ServerConfig {
     if let Some(grace) = section.milliseconds("shutdown_grace_ms", MAX_MS) {
         server.shutdown_grace = grace;
     }
+    server.watch = section.bool("watch").unwrap_or(false);
     server.open = section.bool("open").unwrap_or(false);
     for proxy in section.strings("trusted_proxies").unwrap_or_default() {
         let address = || proxy.value.parse::<std::net::IpAddr>().map(IpNet::from);

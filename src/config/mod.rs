@@ -121,6 +121,8 @@ pub struct ServerConfig {
     pub max_answer_bytes: usize,
     /// How long a shutdown waits for answers in flight.
     pub shutdown_grace: Duration,
+    /// Whether the configuration is reloaded when its file changes.
+    pub watch: bool,
     /// Whether everybody may call an address that is not the machine's own, without a key.
     pub open: bool,
     /// Proxies whose `x-forwarded-for` is believed.
@@ -145,6 +147,7 @@ impl Default for ServerConfig {
             max_body_bytes: 32 * 1024 * 1024,
             max_answer_bytes: 32 * 1024 * 1024,
             shutdown_grace: Duration::from_secs(30),
+            watch: false,
             open: false,
             trusted_proxies: Vec::new(),
         }
