@@ -13,9 +13,11 @@ use serde_json::{Value, json};
 use super::{
     error::ApiError,
     headers::{
-        add_answer, add_debug, add_decision, dial, request_id, request_info, set, wants_debug,
+        add_answer, add_debug, add_decision, add_pace, dial, request_id, request_info, set,
+        wants_debug,
     },
     read_body,
+    visitor::Visitor,
 };
 use crate::{
     classify::model::Stage,
@@ -24,46 +26,55 @@ use crate::{
 };
 
 /// `POST /v1/chat/completions`
-pub async fn chat(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, body: Body) -> Response {
-    converse(&gateway, Surface::OpenAiChat, &headers, body).await
+pub async fn chat(
+    State(gateway): State<Arc<Gateway>>,
+    visitor: Visitor,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    converse(&gateway, Surface::OpenAiChat, visitor, &headers, body).await
 }
 
 /// `POST /v1/responses`
 pub async fn responses(
     State(gateway): State<Arc<Gateway>>,
+    visitor: Visitor,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    converse(&gateway, Surface::OpenAiResponses, &headers, body).await
+    converse(&gateway, Surface::OpenAiResponses, visitor, &headers, body).await
 }
 
 /// `POST /v1/messages`
 pub async fn messages(
     State(gateway): State<Arc<Gateway>>,
+    visitor: Visitor,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    converse(&gateway, Surface::Anthropic, &headers, body).await
+    converse(&gateway, Surface::Anthropic, visitor, &headers, body).await
 }
 
 /// `POST /v1/completions`
 pub async fn completions(
     State(gateway): State<Arc<Gateway>>,
+    visitor: Visitor,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    converse(&gateway, Surface::OpenAiCompletions, &headers, body).await
+    converse(&gateway, Surface::OpenAiCompletions, visitor, &headers, body).await
 }
 
 /// `POST /v1/embeddings`
 pub async fn embeddings(
     State(gateway): State<Arc<Gateway>>,
+    visitor: Visitor,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
     let id = request_id(&headers);
     let parse = |bytes: &[u8]| Incoming::embeddings(bytes);
-    let reply = answer(&gateway, parse, &headers, body, &id).await;
+    let reply = answer(&gateway, parse, visitor, &headers, body, &id).await;
     let debug = wants_debug(&headers);
     respond(&gateway, Surface::OpenAiChat, &id, reply.map(|reply| into_response(reply, debug)))
 }
@@ -71,22 +82,25 @@ pub async fn embeddings(
 /// `POST /v1/messages/count_tokens`
 pub async fn count_tokens(
     State(gateway): State<Arc<Gateway>>,
+    visitor: Visitor,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
     let id = request_id(&headers);
-    let counted = count(&gateway, &headers, body, &id).await;
+    let counted = count(&gateway, visitor, &headers, body, &id).await;
     respond(&gateway, Surface::Anthropic, &id, counted)
 }
 
 async fn count(
     gateway: &Gateway,
+    visitor: Visitor,
     headers: &HeaderMap,
     body: Body,
     id: &str,
 ) -> Result<Response, ApiError> {
+    let caller = visitor.admitted()?;
     let bytes = read_body(gateway, headers, body).await?;
-    let info = request_info(headers, id)?;
+    let info = request_info(headers, id, caller)?;
     let request = Incoming::parse(Surface::Anthropic, &bytes)?;
     let (routed, body, estimated) = gateway.count_tokens(&request, &info, dial(headers)?).await?;
     let mut response = Response::new(Body::from(body));
@@ -103,26 +117,29 @@ async fn count(
 async fn converse(
     gateway: &Gateway,
     surface: Surface,
+    visitor: Visitor,
     headers: &HeaderMap,
     body: Body,
 ) -> Response {
     let debug = wants_debug(headers);
     let id = request_id(headers);
     let parse = |bytes: &[u8]| Incoming::parse(surface, bytes);
-    let reply = answer(gateway, parse, headers, body, &id).await;
+    let reply = answer(gateway, parse, visitor, headers, body, &id).await;
     respond(gateway, surface, &id, reply.map(|reply| into_response(reply, debug)))
 }
 
 async fn answer(
     gateway: &Gateway,
     parse: impl Fn(&[u8]) -> Result<Incoming, RequestError>,
+    visitor: Visitor,
     headers: &HeaderMap,
     body: Body,
     id: &str,
 ) -> Result<Reply, ApiError> {
+    let caller = visitor.admitted()?;
     let bytes = read_body(gateway, headers, body).await?;
     // Time spent waiting for the caller's bytes is not ours: the clock starts here.
-    let info = request_info(headers, id)?;
+    let info = request_info(headers, id, caller)?;
     let request = parse(&bytes)?;
     let dial = dial(headers)?;
     Ok(gateway.converse(&request, info, dial).await?)
@@ -131,11 +148,12 @@ async fn answer(
 /// Scores and decides, forwards nothing. The body is one of any surface's.
 pub async fn decision(
     State(gateway): State<Arc<Gateway>>,
+    visitor: Visitor,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
     let id = request_id(&headers);
-    let routed = decide(&gateway, &headers, body, &id).await;
+    let routed = decide(&gateway, visitor, &headers, body, &id).await;
     let response = routed.map(|routed| {
         let mut response = axum::Json(describe(&routed)).into_response();
         add_decision(response.headers_mut(), &routed, 0);
@@ -146,14 +164,16 @@ pub async fn decision(
 
 async fn decide(
     gateway: &Gateway,
+    visitor: Visitor,
     headers: &HeaderMap,
     body: Body,
     id: &str,
 ) -> Result<Routed, ApiError> {
+    let caller = visitor.admitted()?;
     let bytes = read_body(gateway, headers, body).await?;
     let surface = surface_of(headers, &bytes);
     let request = Incoming::parse(surface, &bytes)?;
-    let info = request_info(headers, id)?;
+    let info = request_info(headers, id, caller)?;
     Ok(gateway.route(&request, &info, dial(headers)?).await?)
 }
 
@@ -210,6 +230,7 @@ fn into_response(reply: Reply, debug: bool) -> Response {
     }
     add_decision(headers, &reply.routed, reply.attempts);
     add_answer(headers, reply.overhead, cost);
+    add_pace(headers, &reply.pace);
     if !reply.warnings.is_empty() {
         set(headers, "x-weighbridge-warnings", &reply.warnings.to_string());
     }

@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::headers::add_decision;
 use crate::{
     gateway::GatewayError,
+    ledger::{book::AccessError, budget::Kind},
     protocol::{
         fields::RequestError,
         json::object,
@@ -79,6 +80,9 @@ pub enum ApiError {
     /// The classifier is not loaded yet; `/ready` alone says so.
     #[error("the classifier is still loading")]
     NotReady,
+    /// No key, or one that opens nothing.
+    #[error("{0}")]
+    Access(#[from] AccessError),
     /// The gateway refused or failed.
     #[error("{0}")]
     Gateway(#[from] GatewayError),
@@ -99,6 +103,8 @@ impl ApiError {
             Self::MethodNotAllowed { .. } => "caller_method_not_allowed",
             Self::NoSuchModel(_) => "caller_unknown_model",
             Self::NotReady => "gateway_not_ready",
+            Self::Access(AccessError::Address) => "caller_forbidden",
+            Self::Access(_) => "caller_unauthenticated",
             Self::Gateway(error) => error.label(),
         }
     }
@@ -115,7 +121,17 @@ impl ApiError {
                 StatusCode::NOT_FOUND
             }
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
-            Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotReady | Self::Gateway(GatewayError::LedgerUnavailable { .. }) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::Access(AccessError::Address) | Self::Gateway(GatewayError::Forbidden(_)) => {
+                StatusCode::FORBIDDEN
+            }
+            Self::Access(_) => StatusCode::UNAUTHORIZED,
+            Self::Gateway(GatewayError::Refused { refusal, .. }) => match refusal.budget.kind {
+                Kind::Budget => StatusCode::PAYMENT_REQUIRED,
+                Kind::Limit => StatusCode::TOO_MANY_REQUESTS,
+            },
             Self::Gateway(GatewayError::UnknownModel { .. }) => StatusCode::NOT_FOUND,
             Self::Gateway(
                 GatewayError::BadOverride(_)
@@ -144,6 +160,11 @@ impl ApiError {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Gateway(GatewayError::Upstream { error, .. }) => error.retry_after(),
+            Self::Gateway(GatewayError::Refused { refusal, .. }) => {
+                let ms = refusal.retry_after_ms?;
+                // Rounded up: a second too early would be refused again.
+                u64::try_from(ms).ok().map(|ms| Duration::from_secs(ms.div_ceil(1_000)))
+            }
             _ => None,
         }
     }
@@ -176,6 +197,8 @@ fn upstream_status(error: &UpstreamError) -> StatusCode {
 fn error_type(status: StatusCode) -> &'static str {
     match status {
         StatusCode::NOT_FOUND => "not_found_error",
+        StatusCode::UNAUTHORIZED => "authentication_error",
+        StatusCode::FORBIDDEN => "permission_error",
         StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
         StatusCode::GATEWAY_TIMEOUT | StatusCode::REQUEST_TIMEOUT => "timeout_error",
         status if status.is_server_error() => "server_error",

@@ -12,7 +12,7 @@ use axum::{
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{error::ApiError, read_body};
+use super::{error::ApiError, read_body, visitor::Visitor};
 use crate::{
     gateway::Gateway,
     telemetry::decisions::{Feedback, Line, now},
@@ -31,16 +31,23 @@ struct Judgement {
 /// Appends the judgement to the decision log.
 pub async fn feedback(
     State(gateway): State<Arc<Gateway>>,
+    visitor: Visitor,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    record(&gateway, &headers, body).await.unwrap_or_else(|error| {
+    record(&gateway, visitor, &headers, body).await.unwrap_or_else(|error| {
         gateway.metrics().request_refused(error.label());
         error.into_response()
     })
 }
 
-async fn record(gateway: &Gateway, headers: &HeaderMap, body: Body) -> Result<Response, ApiError> {
+async fn record(
+    gateway: &Gateway,
+    visitor: Visitor,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    visitor.admitted()?;
     let log = gateway.decision_log().ok_or(ApiError::NoDecisionLog)?;
     let bytes = read_body(gateway, headers, body).await?;
     let wrong = |param, message: String| ApiError::Field { param, message };

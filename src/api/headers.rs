@@ -1,12 +1,16 @@
 //! Headers in and out: request ids, the caller's dial, the decision.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::error::ApiError;
 use crate::{
-    gateway::{Deadlines, Dial, RequestInfo, Routed, forwarded, milliseconds},
+    gateway::{Deadlines, Dial, Paces, RequestInfo, Routed, forwarded, milliseconds},
+    ledger::tenant::Tenant,
     units::{NanoUsd, Probability},
 };
 
@@ -30,13 +34,18 @@ pub fn request_id(headers: &HeaderMap) -> String {
 }
 
 /// What the headers say of a request whose body has just been read.
-pub fn request_info(headers: &HeaderMap, request_id: &str) -> Result<RequestInfo, ApiError> {
-    let unix_time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+pub fn request_info(
+    headers: &HeaderMap,
+    request_id: &str,
+    caller: Option<Arc<Tenant>>,
+) -> Result<RequestInfo, ApiError> {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let session = SESSION_HEADERS.iter().find_map(|name| headers.get(*name)?.to_str().ok());
     Ok(RequestInfo {
         request_id: request_id.to_owned(),
         received: Instant::now(),
-        unix_time,
+        unix_time: since_epoch.as_secs(),
+        unix_ms: i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX),
         forwarded: forwarded(headers, request_id),
         deadlines: Deadlines {
             first_byte: deadline(headers, "x-weighbridge-first-byte-timeout-ms")?,
@@ -44,7 +53,52 @@ pub fn request_info(headers: &HeaderMap, request_id: &str) -> Result<RequestInfo
             total: deadline(headers, "x-weighbridge-total-timeout-ms")?,
         },
         session: session.map(str::to_owned),
+        caller,
+        tags: tags(headers),
     })
+}
+
+/// `x-weighbridge-tags: team=search,env=test`
+fn tags(headers: &HeaderMap) -> Vec<(String, String)> {
+    let values = headers.get_all("x-weighbridge-tags").iter();
+    values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|tag| tag.split_once('='))
+        .map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()))
+        .collect()
+}
+
+/// The key that a request shows, in the header of whichever SDK (PROTOCOLS, section 1).
+pub fn secret(headers: &HeaderMap) -> Option<&str> {
+    let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
+    let bearer = text("authorization").and_then(|value| {
+        let (scheme, secret) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| secret.trim())
+    });
+    let found = bearer.or_else(|| text("x-api-key")).or_else(|| text("api-key"));
+    found.filter(|secret| !secret.is_empty())
+}
+
+/// The pace that the caller's own limits leave, in OpenAI's headers.
+pub fn add_pace(headers: &mut HeaderMap, pace: &Paces) {
+    const REQUESTS: [&str; 3] = [
+        "x-ratelimit-limit-requests",
+        "x-ratelimit-remaining-requests",
+        "x-ratelimit-reset-requests",
+    ];
+    const TOKENS: [&str; 3] =
+        ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"];
+    for ([limit, remaining, reset], pace) in [(REQUESTS, pace.0), (TOKENS, pace.1)] {
+        let Some(pace) = pace else { continue };
+        set(headers, limit, &pace.limit.to_string());
+        set(headers, remaining, &pace.remaining.to_string());
+        // OpenAI writes durations like `1s` and `6m0s`; a fraction of a second is a fraction.
+        let (minutes, ms) = (pace.reset_ms / 60_000, pace.reset_ms % 60_000);
+        let seconds = format!("{}s", ms as f64 / 1e3);
+        let text = if minutes > 0 { format!("{minutes}m{seconds}") } else { seconds };
+        set(headers, reset, &text);
+    }
 }
 
 /// Headers that name a conversation, in this order (PROTOCOLS, section 3).
@@ -175,10 +229,10 @@ mod tests {
     #[test]
     fn a_deadline_header_is_a_number_of_milliseconds() {
         let name = "x-weighbridge-idle-timeout-ms";
-        let info = request_info(&headers(name, b"250"), "r").unwrap();
+        let info = request_info(&headers(name, b"250"), "r", None).unwrap();
         assert_eq!(info.deadlines.idle, Some(Duration::from_millis(250)));
         for bad in [&b"0"[..], b"1s", b"-1", b"86400001", b"\xff"] {
-            assert!(request_info(&headers(name, bad), "r").is_err());
+            assert!(request_info(&headers(name, bad), "r", None).is_err());
         }
     }
 

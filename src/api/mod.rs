@@ -8,12 +8,14 @@ pub mod error;
 mod feedback;
 mod headers;
 mod operations;
+mod visitor;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
     body::Body,
+    extract::FromRef,
     http::{
         HeaderMap,
         header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT},
@@ -25,7 +27,7 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use tokio::{net::TcpListener, sync::watch};
 
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, House};
 use error::ApiError;
 
 /// How long a client may take to send its body (chosen: a megabyte over a slow line).
@@ -37,7 +39,7 @@ const MAX_DISCARDED_BYTES: usize = 64 * 1024 * 1024;
 
 /// The gateway's routes. Every path of the surfaces also works without `/v1`, and under
 /// `/anthropic`, where some clients put their base URL.
-pub fn router(gateway: Arc<Gateway>) -> Router {
+pub fn router(house: impl Into<House>) -> Router {
     let surface = Router::new()
         .route("/chat/completions", post(converse::chat))
         .route("/completions", post(converse::completions))
@@ -59,18 +61,25 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .route("/metrics", get(operations::metrics))
         .fallback(operations::not_found)
         .method_not_allowed_fallback(operations::method_not_allowed)
-        .with_state(gateway)
+        .with_state(house.into())
+}
+
+impl FromRef<House> for Arc<Gateway> {
+    fn from_ref(house: &House) -> Self {
+        house.gateway()
+    }
 }
 
 /// Serves until `stop`; then accepts nothing more, waits up to the configured time for answers in
 /// flight, and tells the streams that are left (through `cancel`) to end.
 pub async fn serve(
     listener: TcpListener,
-    gateway: Arc<Gateway>,
+    house: impl Into<House>,
     cancel: watch::Sender<bool>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    let grace = gateway.config().server.shutdown_grace;
+    let house = house.into();
+    let grace = house.gateway().config().server.shutdown_grace;
     let (stopping, mut stopped) = watch::channel(false);
     let stop = async move {
         stop.await;
@@ -78,7 +87,8 @@ pub async fn serve(
     };
     // Small frames go out as they come. A socket that refuses is closed already.
     let listener = listener.tap_io(|socket| drop(socket.set_nodelay(true)));
-    let server = axum::serve(listener, router(gateway)).with_graceful_shutdown(stop);
+    let service = router(house).into_make_service_with_connect_info::<SocketAddr>();
+    let server = axum::serve(listener, service).with_graceful_shutdown(stop);
     let deadline = async move {
         // An error means that the server has ended by itself.
         let _ = stopped.wait_for(|stopping| *stopping).await;

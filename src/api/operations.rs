@@ -13,8 +13,10 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::error::ApiError;
-use crate::{config::Config, gateway::Gateway, telemetry::decisions::DecisionLog};
+use super::{error::ApiError, visitor::Visitor};
+use crate::{
+    config::Config, gateway::Gateway, protocol::neutral::Surface, telemetry::decisions::DecisionLog,
+};
 
 /// Start of the process in Unix seconds: the `created` of models, which have no other date.
 static STARTED: LazyLock<u64> = LazyLock::new(|| {
@@ -28,25 +30,42 @@ fn listed(config: &Config) -> impl Iterator<Item = (&str, &str)> {
 }
 
 /// `GET /v1/models`, in Anthropic's shape when the request carries `anthropic-version`.
-pub async fn models(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Json<Value> {
+pub async fn models(
+    State(gateway): State<Arc<Gateway>>,
+    visitor: Visitor,
+    headers: HeaderMap,
+) -> Response {
+    if let Err(error) = visitor.admitted() {
+        return error.on(surface(&headers), "");
+    }
     if headers.contains_key("anthropic-version") {
         let data: Vec<_> = listed(gateway.config()).map(|(id, _)| anthropic_model(id)).collect();
         let id = |model: Option<&Value>| model.and_then(|model| model.get("id")).cloned();
-        return Json(json!({
+        let list = json!({
             "first_id": id(data.first()), "last_id": id(data.last()), "has_more": false, "data": data,
-        }));
+        });
+        return Json(list).into_response();
     }
     let data: Vec<_> =
         listed(gateway.config()).map(|(id, owner)| openai_model(id, owner)).collect();
-    Json(json!({"object": "list", "data": data}))
+    Json(json!({"object": "list", "data": data})).into_response()
+}
+
+/// Whose client asks: Anthropic's SDKs send their version.
+fn surface(headers: &HeaderMap) -> Surface {
+    if headers.contains_key("anthropic-version") { Surface::Anthropic } else { Surface::OpenAiChat }
 }
 
 /// `GET /v1/models/{id}`.
 pub async fn model(
     State(gateway): State<Arc<Gateway>>,
+    visitor: Visitor,
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Response {
+    if let Err(error) = visitor.admitted() {
+        return error.on(surface(&headers), "");
+    }
     match listed(gateway.config()).find(|(known, _)| *known == id) {
         Some((id, _)) if headers.contains_key("anthropic-version") => {
             Json(anthropic_model(id)).into_response()

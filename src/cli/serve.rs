@@ -20,6 +20,7 @@ use crate::{
         environment,
     },
     gateway::{Gateway, Stop},
+    ledger::{Found, Ledger},
     mock::ScriptedUpstream,
     telemetry::{Metrics, decisions::DecisionLog, start_log},
     upstream::Upstreams,
@@ -30,6 +31,9 @@ pub struct ServeArgs {
     /// Where to listen [default: 127.0.0.1:8080, or what the configuration says]
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<SocketAddr>,
+    /// Let everybody call an address other than this machine's own, without a key
+    #[arg(long)]
+    open: bool,
     #[command(flatten)]
     config: ConfigArg,
     #[command(flatten)]
@@ -67,14 +71,25 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
     };
     inputs::apply(&args.model, &mut config.classifier)?;
     config.server.listen = args.listen.unwrap_or(config.server.listen);
+    config.server.open |= args.open;
 
+    let ledger = open_ledger(&config).await?;
+    refuse_open_door(&config, ledger.as_deref())?;
     let listener = bind(config.server.listen).await?;
     let address = listener.local_addr()?;
     let upstreams = Upstreams::new(config.providers.clone())?;
     let (cancel, stop) = Stop::new();
     let metrics = Arc::new(Metrics::default());
     let log = DecisionLog::open(&config.decisions).context("[decisions] log cannot be opened")?;
-    let gateway = Arc::new(Gateway::new(config, upstreams, metrics, stop).with_decision_log(log));
+    let gateway = Gateway::new(config, upstreams, metrics, stop).with_decision_log(log);
+    let gateway = Arc::new(gateway.with_ledger(ledger.clone()));
+    let (ledger_stop, ledger_stopped) = tokio::sync::oneshot::channel::<()>();
+    let bookkeeper = ledger.map(|ledger| {
+        tokio::spawn(ledger.run(async move {
+            // An error means that the sender has gone, which says the same.
+            let _ = ledger_stopped.await;
+        }))
+    });
 
     // The listener answers /health and /ready while the model loads beside it.
     let loading = {
@@ -89,7 +104,39 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let server = tokio::spawn(api::serve(listener, Arc::clone(&gateway), cancel, interrupted()?));
     let model = loading.await.context("the model loader panicked")??;
     greet(&gateway, &model, address, found.as_deref());
-    server.await.context("the server panicked")??;
+    let served = server.await.context("the server panicked")?;
+    // All requests are settled: what they used goes to the store.
+    drop(ledger_stop);
+    if let Some(bookkeeper) = bookkeeper {
+        bookkeeper.await.context("the ledger panicked")?;
+    }
+    Ok(served?)
+}
+
+/// The ledger, where one is configured, with what a process before has left in its journal.
+async fn open_ledger(config: &Config) -> anyhow::Result<Option<Arc<Ledger>>> {
+    let Some(settings) = config.ledger.clone() else { return Ok(None) };
+    let (ledger, found) = Ledger::open(settings).await.context("the ledger cannot be opened")?;
+    if found != Found::default() {
+        tracing::warn!(
+            rows = found.rows,
+            interrupted = found.interrupted,
+            "the last run did not end in order: the journal's rows were written"
+        );
+    }
+    Ok(Some(ledger))
+}
+
+/// Without keys everybody who reaches the listener spends the operator's money.
+fn refuse_open_door(config: &Config, ledger: Option<&Ledger>) -> anyhow::Result<()> {
+    let address = config.server.listen;
+    let is_keyed = ledger.is_some_and(Ledger::has_keys);
+    anyhow::ensure!(
+        address.ip().is_loopback() || config.server.open || is_keyed,
+        "there are no keys, so everybody who reaches {address} could use every provider: create \
+         one (`weighbridge keys create --name NAME`, with a [ledger] table in the configuration), \
+         listen on 127.0.0.1, or say `open = true` under [server] (`--open`)"
+    );
     Ok(())
 }
 
@@ -120,6 +167,9 @@ fn greet(
 ) {
     if let Some(found) = found {
         println!("{found}");
+    }
+    if !gateway.ledger().is_some_and(|ledger| ledger.has_keys()) {
+        println!("no keys: whoever reaches {address} may use the gateway");
     }
     let config = gateway.config();
     let policies: Vec<_> = config.policies.iter().map(|policy| policy.name()).collect();

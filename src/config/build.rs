@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use toml::de::DeTable;
 
 use super::{
     ClassifierConfig, Config, ServerConfig, card,
     catalogue::{LOCAL_FILE, Models},
+    ledger::ledger,
     provider::{catalogued, provider},
     reader::{Located, Problem, Report, Section, did_you_mean},
 };
@@ -36,6 +38,7 @@ pub fn build(text: &str, directory: &Path, environment: Environment<'_>) -> (Con
         server: root.section("server").map(server).unwrap_or_default(),
         classifier: root.section("classifier").map(classifier).unwrap_or_default(),
         decisions: root.section("decisions").map(decisions).unwrap_or_default(),
+        ledger: root.section("ledger").map(|section| ledger(section, directory)),
         ..Config::default()
     };
     (config.catalogue, config.catalogue_path) = local_catalogue(&root, directory);
@@ -120,6 +123,19 @@ fn server(section: Section<'_>) -> ServerConfig {
     }
     if let Some(grace) = section.milliseconds("shutdown_grace_ms", MAX_MS) {
         server.shutdown_grace = grace;
+    }
+    server.open = section.bool("open").unwrap_or(false);
+    for proxy in section.strings("trusted_proxies").unwrap_or_default() {
+        let address = || proxy.value.parse::<std::net::IpAddr>().map(IpNet::from);
+        match proxy.value.parse::<IpNet>().or_else(|_| address()) {
+            Ok(network) => server.trusted_proxies.push(network),
+            Err(_) => section.error(
+                proxy.span,
+                "trusted_proxies",
+                format!("`{}` is neither an address nor a network", proxy.value),
+                Some("write addresses or networks, like \"10.0.0.0/8\"".to_owned()),
+            ),
+        }
     }
     section.finish();
     server

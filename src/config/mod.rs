@@ -10,6 +10,7 @@ mod build;
 mod card;
 pub mod catalogue;
 pub mod environment;
+mod ledger;
 mod provider;
 mod reader;
 pub mod template;
@@ -23,10 +24,12 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
 pub use reader::Problem;
 
 use crate::{
     classify::{model::LoadOptions, queue::QueueSettings},
+    ledger::LedgerSettings,
     policy::{ModelCard, Policy},
     telemetry::decisions::DecisionLogSettings,
     upstream::Provider,
@@ -41,6 +44,8 @@ pub struct Config {
     pub classifier: ClassifierConfig,
     /// Where decisions are logged.
     pub decisions: DecisionLogSettings,
+    /// Keys, budgets and spend; `None` keeps none.
+    pub ledger: Option<LedgerSettings>,
     /// Who serves models.
     pub providers: Vec<Provider>,
     /// The catalogue; policies point into it by index.
@@ -116,6 +121,10 @@ pub struct ServerConfig {
     pub max_answer_bytes: usize,
     /// How long a shutdown waits for answers in flight.
     pub shutdown_grace: Duration,
+    /// Whether everybody may call an address that is not the machine's own, without a key.
+    pub open: bool,
+    /// Proxies whose `x-forwarded-for` is believed.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// `[classifier]`
@@ -136,6 +145,8 @@ impl Default for ServerConfig {
             max_body_bytes: 32 * 1024 * 1024,
             max_answer_bytes: 32 * 1024 * 1024,
             shutdown_grace: Duration::from_secs(30),
+            open: false,
+            trusted_proxies: Vec::new(),
         }
     }
 }

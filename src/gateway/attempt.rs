@@ -174,6 +174,7 @@ fn whole(
         }
         let seen = Seen {
             usage: facts.usage,
+            provider_cost: facts.cost,
             finish_reason: facts.finish_reason,
             has_content: true,
             content_bytes: facts.content_bytes,
@@ -190,6 +191,7 @@ fn whole(
         has_content: true,
         content_bytes: answer.content_bytes(),
         finished: true,
+        ..Seen::default()
     };
     if is_native {
         return Ok((body, seen));

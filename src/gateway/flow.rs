@@ -20,7 +20,7 @@ use crate::{
         sse::{Frame, FrameReader, data_frame},
         translate::{Show, StreamDecoder, StreamEncoder},
     },
-    units::{Price, TokenCount},
+    units::{NanoUsd, Price, TokenCount},
     upstream::UpstreamError,
 };
 
@@ -32,6 +32,8 @@ const MAX_EVENT_BYTES: usize = 16 * 1024 * 1024;
 pub struct Seen {
     /// The last usage that came.
     pub usage: Option<TokenCount>,
+    /// What the provider says that it costs, where it does.
+    pub provider_cost: Option<NanoUsd>,
     /// Why the answer ended, in OpenAI's words.
     pub finish_reason: Option<String>,
     /// Something came that a caller could see.
@@ -237,6 +239,7 @@ impl Flow {
         self.seen.finish_reason = facts.finish_reason.or(self.seen.finish_reason.take());
         let usage = facts.usage.map(|usage| self.counted(usage));
         self.seen.usage = usage.or(self.seen.usage);
+        self.seen.provider_cost = facts.cost.or(self.seen.provider_cost);
         if !(facts.usage.is_some() && facts.no_choices) {
             self.put(frame.raw.clone());
             return Ok(());

@@ -5,6 +5,7 @@
 //! shown. After the first content the stream belongs to [`Relay`].
 
 use std::{
+    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -14,13 +15,15 @@ use bytes::Bytes;
 use super::{
     Gateway, GatewayError, Relay, Reply, ReplyBody, RequestInfo, Routed,
     attempt::ShownHeaders,
+    billing::Way,
     flow::Seen,
     prepare::{PrepareError, Prepared},
     relay::StreamStart,
     settle::{FINISHED, Settlement},
 };
 use crate::{
-    policy::ModelCard,
+    ledger::ReserveError,
+    policy::{ModelCard, Reason},
     protocol::{
         incoming::Incoming,
         neutral::{ErrorKind, Warnings},
@@ -56,7 +59,9 @@ impl Gateway {
         // A window that was too small tells which others are.
         let mut too_small: Option<u32> = None;
         let models = Arc::clone(&routed.models);
-        for candidate in routed.decision.route.clone() {
+        let mut candidates: VecDeque<_> = routed.decision.route.iter().copied().collect();
+        let mut refused = None;
+        while let Some(candidate) = candidates.pop_front() {
             let Some(card) = models.get(candidate.model) else { continue };
             if too_small.is_some_and(|least| card.context_window.is_some_and(|w| w <= least)) {
                 continue;
@@ -73,6 +78,24 @@ impl Gateway {
                     continue;
                 }
             };
+            if let Err(error) = settlement.reserve(request, &routed, card) {
+                let ReserveError::Refused(refusal) = &error else {
+                    let error = GatewayError::unreserved(error, routed);
+                    settlement.finish(error.label());
+                    return Err(error);
+                };
+                match Way::after(refusal, &routed, last_error.is_none()) {
+                    Way::Next => {}
+                    Way::Downgrade(cheaper) if refused.is_none() => {
+                        settlement.exempt(refusal.budget.id.clone());
+                        routed.decision.reason = Reason::BudgetDowngrade;
+                        candidates = cheaper;
+                    }
+                    Way::Downgrade(_) | Way::Refuse => candidates.clear(),
+                }
+                refused = Some(error);
+                continue;
+            }
             let tier = routed.tier().map(str::to_owned);
             let asked =
                 self.ask(request, info, card, &prepared, tier.as_deref(), &mut settlement).await;
@@ -94,6 +117,11 @@ impl Gateway {
             if !may_go_on {
                 break;
             }
+        }
+        if let (None, Some(error)) = (&last_error, refused) {
+            let error = GatewayError::unreserved(error, routed);
+            settlement.finish(error.label());
+            return Err(error);
         }
         let error = last_error
             .unwrap_or_else(|| UpstreamError::Connect("the route has no candidate".to_owned()));
@@ -140,6 +168,11 @@ impl Gateway {
             let answer = self.attempt(request, info, card, prepared, &slot, limits).await;
             waited += pause + started.elapsed();
             let outcome = answer.as_ref().map_or_else(UpstreamError::label, |_| "ok");
+            let status = match &answer {
+                Ok(_) => Some(200),
+                Err(error) => error.status(),
+            };
+            settlement.attempt_ended(slot.deployment_index(), started, outcome, status);
             self.metrics.attempt_ended(&card.provider, settlement.metric_model(), outcome);
             match answer {
                 Ok((headers, started)) => {
@@ -179,7 +212,7 @@ impl Gateway {
         for warning in warnings.iter() {
             self.metrics.translation_warned(warning.code);
         }
-        let attempts = settlement.attempts();
+        let (attempts, pace) = (settlement.attempts(), settlement.pace());
         let overhead = settlement.received().elapsed().saturating_sub(waited);
         let body = match answer {
             Answer::Whole(body, seen) => {
@@ -192,6 +225,6 @@ impl Gateway {
                 ReplyBody::Stream(Box::new(Relay::new(*start, settlement, self.stop.clone())))
             }
         };
-        Reply { routed, attempts, upstream_headers, overhead, warnings, body }
+        Reply { routed, attempts, upstream_headers, overhead, warnings, pace, body }
     }
 }

@@ -7,7 +7,10 @@ use std::{
 
 use reqwest::header::{HeaderMap, HeaderValue};
 
-use crate::upstream::{Limits, Provider, UpstreamError};
+use crate::{
+    ledger::tenant::Tenant,
+    upstream::{Limits, Provider, UpstreamError},
+};
 
 /// What is known of a request besides its body.
 #[derive(Debug, Clone)]
@@ -22,8 +25,14 @@ pub struct RequestInfo {
     pub forwarded: Arc<HeaderMap>,
     /// The caller's own deadlines, which may only be shorter than the configuration's.
     pub deadlines: Deadlines,
+    /// The same in milliseconds.
+    pub unix_ms: i64,
     /// The caller's name for the conversation, from a header.
     pub session: Option<String>,
+    /// Whose key it is; `None` when the gateway is open.
+    pub caller: Option<Arc<Tenant>>,
+    /// Free tags, from a header.
+    pub tags: Vec<(String, String)>,
 }
 
 /// Deadlines that a caller sets for one request.

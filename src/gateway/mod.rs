@@ -4,8 +4,10 @@
 //! settle. The HTTP edge gives it a parsed request and turns what comes back into a response.
 
 mod attempt;
+mod billing;
 mod flow;
 mod forward;
+mod house;
 mod info;
 mod prepare;
 mod relay;
@@ -18,6 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use house::House;
 pub use info::{Deadlines, RequestInfo, forwarded};
 pub use relay::Relay;
 pub use resolve::Target;
@@ -31,6 +34,11 @@ use crate::{
         queue::{NoScore, ScoringQueue},
     },
     config::Config,
+    ledger::{
+        Ledger,
+        budget::Kind,
+        meter::{Pace, Refusal},
+    },
     policy::{
         Ability, Candidate, Decision, Fallback, Load, ModelCard, Needs, Override, Reason,
         session::{self, Pinned},
@@ -53,6 +61,7 @@ pub struct Gateway {
     /// Empty until the model is loaded.
     scoring: OnceLock<ScoringQueue>,
     decisions: Option<Arc<DecisionLog>>,
+    ledger: Option<Arc<Ledger>>,
     sessions: Sessions,
     stop: Stop,
 }
@@ -78,9 +87,14 @@ pub struct Reply {
     pub overhead: Duration,
     /// What a translation could not carry over.
     pub warnings: Warnings,
+    /// How much pace the caller's limits leave.
+    pub pace: Paces,
     /// The body.
     pub body: ReplyBody,
 }
+
+/// The pace left of requests and of tokens, where a limit applies.
+pub type Paces = (Option<Pace>, Option<Pace>);
 
 /// The body of an answer.
 pub enum ReplyBody {
@@ -117,6 +131,8 @@ pub struct Routed {
     fallback: Fallback,
     /// The conversation's key, where its model is remembered.
     session: Option<u64>,
+    /// The model that the policy's last tier prefers.
+    strongest: Option<usize>,
 }
 
 /// Why a request got no answer. The edge turns these into errors of its protocol.
@@ -139,6 +155,25 @@ pub enum GatewayError {
     /// No configured model can serve the request.
     #[error("no model can serve this request: {}", describe_rejections(.0))]
     NoEligibleModel(Box<Routed>),
+    /// The caller's key may not use what was asked for.
+    #[error("{0}")]
+    Forbidden(String),
+    /// A hard budget or a limit cannot take the request.
+    #[error("{refusal}")]
+    Refused {
+        /// The decision.
+        routed: Box<Routed>,
+        /// Which budget, and when to come back.
+        refusal: Box<Refusal>,
+    },
+    /// The ledger cannot account for the request.
+    #[error("the ledger is not available: {message}")]
+    LedgerUnavailable {
+        /// The decision.
+        routed: Box<Routed>,
+        /// Why.
+        message: String,
+    },
     /// Every candidate failed; the last error, and how many were asked.
     #[error("{error}")]
     Upstream {
@@ -159,6 +194,12 @@ impl GatewayError {
             Self::Request(_) => "caller_invalid_request",
             Self::BadOverride(_) => "caller_bad_override",
             Self::NoEligibleModel(_) => "policy_no_eligible_model",
+            Self::Forbidden(_) => "caller_forbidden",
+            Self::Refused { refusal, .. } => match refusal.budget.kind {
+                Kind::Budget => "policy_budget_exhausted",
+                Kind::Limit => "policy_rate_limited",
+            },
+            Self::LedgerUnavailable { .. } => "gateway_ledger_unavailable",
             Self::Upstream { error, .. } => error.label(),
         }
     }
@@ -166,8 +207,14 @@ impl GatewayError {
     /// The decision, when one was made.
     pub fn routed(&self) -> Option<&Routed> {
         match self {
-            Self::NoEligibleModel(routed) | Self::Upstream { routed, .. } => Some(routed),
-            Self::UnknownModel { .. } | Self::Request(_) | Self::BadOverride(_) => None,
+            Self::NoEligibleModel(routed)
+            | Self::Upstream { routed, .. }
+            | Self::Refused { routed, .. }
+            | Self::LedgerUnavailable { routed, .. } => Some(routed),
+            Self::UnknownModel { .. }
+            | Self::Request(_)
+            | Self::BadOverride(_)
+            | Self::Forbidden(_) => None,
         }
     }
 }
@@ -224,6 +271,7 @@ impl Gateway {
             metrics,
             scoring: OnceLock::new(),
             decisions: None,
+            ledger: None,
             sessions: Sessions::default(),
             stop,
         }
@@ -232,6 +280,17 @@ impl Gateway {
     /// The same, logging every decision where there is a log.
     pub fn with_decision_log(self, log: Option<DecisionLog>) -> Self {
         Self { decisions: log.map(Arc::new), ..self }
+    }
+
+    /// The same with a ledger: keys are asked for where there are any, and every request leaves a
+    /// row.
+    pub fn with_ledger(self, ledger: Option<Arc<Ledger>>) -> Self {
+        Self { ledger, ..self }
+    }
+
+    /// The ledger, where there is one.
+    pub fn ledger(&self) -> Option<&Arc<Ledger>> {
+        self.ledger.as_ref()
     }
 
     /// The decision log, where there is one.
@@ -274,9 +333,11 @@ impl Gateway {
         let routed = self.route(request, &info, dial).await?;
         let keeps_prompts = self.decisions.as_ref().is_some_and(|log| log.keeps_prompts());
         let prompt = keeps_prompts.then(|| text_to_weigh(&request.messages).into_owned());
-        let plan = Plan::new(&routed, request).with_prompt(prompt);
+        let plan = Plan::new(&routed, request, &info).with_prompt(prompt);
         let (metrics, decisions) = (Arc::clone(&self.metrics), self.decisions.clone());
-        let mut settlement = Settlement::new(plan, info.clone(), metrics, decisions);
+        let account = self.ledger.as_ref().map(|ledger| ledger.account(info.caller.as_deref()));
+        let mut settlement =
+            Settlement::new(plan, info.clone(), metrics, decisions).with_account(account);
         if routed.decision.route.is_empty() {
             let error = GatewayError::NoEligibleModel(Box::new(routed));
             settlement.finish(error.label());
@@ -317,10 +378,20 @@ impl Gateway {
             threshold: dial.threshold.or(request.overrides.threshold.and_then(Probability::new)),
         };
         let target = resolve::resolve(&self.config, &request.model, &dial)?;
+        let allowed = info.caller.as_deref().map(|caller| &caller.key.restrictions);
         let (policy, threshold, modifier) = match target {
             Target::Policy { policy, threshold, modifier } => (policy, threshold, modifier),
-            Target::Model { models, index } => return Ok(named_model(models, index, needs)),
+            Target::Model { models, index } => {
+                let mut routed = named_model(models, index, needs);
+                allowed.map_or(Ok(()), |allowed| billing::restrict(&mut routed, allowed))?;
+                return Ok(routed);
+            }
         };
+        if let Some(allowed) = allowed.filter(|allowed| !allowed.allows_policy(policy.name())) {
+            let names = allowed.policies.join(", ");
+            let message = format!("`model`: the API key may use only the policies {names}");
+            return Err(GatewayError::Forbidden(message));
+        }
         let started = Instant::now();
         let dial = Override { threshold };
         let scored = self.score(request, &policy.thresholds(dial)).await;
@@ -343,7 +414,8 @@ impl Gateway {
             }
             key
         });
-        Ok(Routed {
+        let strongest = policy.tiers().last().and_then(|tier| tier.models.first()).copied();
+        let mut routed = Routed {
             decision_id: format!("dec_{}", uuid::Uuid::now_v7().simple()),
             policy: Some(policy.name().to_owned()),
             tiers: policy.tiers().iter().map(|tier| tier.name.clone()).collect(),
@@ -356,7 +428,12 @@ impl Gateway {
             scoring_time,
             fallback: policy.settings().fallback,
             session,
-        })
+            strongest,
+        };
+        if routed.served.is_some() {
+            allowed.map_or(Ok(()), |allowed| billing::restrict(&mut routed, allowed))?;
+        }
+        Ok(routed)
     }
 
     /// The conversation's next turn will know which model served this one.
@@ -421,6 +498,7 @@ fn named_model(models: Arc<[ModelCard]>, index: usize, needs: Needs) -> Routed {
         served: Some(candidate),
         fallback: Fallback::default(),
         session: None,
+        strongest: None,
     }
 }
 

@@ -11,9 +11,17 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{RequestInfo, Routed, flow::Seen};
+use super::{
+    Paces, RequestInfo, Routed,
+    billing::{surface_name, tags},
+    flow::Seen,
+};
 use crate::{
     classify::model::Stage,
+    ledger::{
+        Account,
+        row::{self, Row},
+    },
     policy::ModelCard,
     protocol::incoming::Incoming,
     telemetry::{
@@ -65,11 +73,16 @@ pub struct Plan {
     /// The weighed text, when the decision log keeps it.
     prompt: Option<String>,
     stream: bool,
+    surface: &'static str,
+    user: Option<String>,
+    tags: Vec<(String, String)>,
+    /// What the policy's strongest model charges.
+    strong_price: Option<Price>,
 }
 
 impl Plan {
     /// The parts of a decision that are recorded.
-    pub fn new(routed: &Routed, request: &Incoming) -> Self {
+    pub fn new(routed: &Routed, request: &Incoming, info: &RequestInfo) -> Self {
         let decision = &routed.decision;
         Self {
             decision_id: routed.decision_id.clone(),
@@ -90,6 +103,10 @@ impl Plan {
             decided_model: routed.model().map(|card| card.name.clone()),
             prompt: None,
             stream: request.stream,
+            surface: surface_name(request),
+            user: request.user.clone(),
+            tags: tags(request, info),
+            strong_price: routed.strongest.and_then(|model| routed.models.get(model)?.price),
         }
     }
 }
@@ -108,7 +125,11 @@ pub struct Settlement {
     info: RequestInfo,
     metrics: Arc<Metrics>,
     decisions: Option<Arc<DecisionLog>>,
+    /// What is reserved and will be written, where there is a ledger.
+    pub(super) account: Option<Account>,
     attempts: usize,
+    /// What became of each of them, for the ledger.
+    attempted: Vec<row::Attempt>,
     /// What the model asked charges.
     price: Option<Price>,
     seen: Seen,
@@ -138,13 +159,21 @@ impl Settlement {
             info,
             metrics,
             decisions,
+            account: None,
             attempts: 0,
+            attempted: Vec::new(),
             price: None,
             seen: Seen::default(),
             first_content: None,
             settled: false,
             _in_flight: in_flight,
         }
+    }
+
+    /// The same with an account in the ledger.
+    pub fn with_account(mut self, account: Option<Account>) -> Self {
+        self.account = account;
+        self
     }
 
     /// The name of the request.
@@ -164,6 +193,91 @@ impl Settlement {
         self.plan.model = Some(card.name.clone());
         self.plan.provider = Some(card.provider.clone());
         self.price = card.price;
+    }
+
+    /// What became of the attempt that began at `started`.
+    pub fn attempt_ended(
+        &mut self,
+        deployment: usize,
+        started: Instant,
+        outcome: &'static str,
+        status: Option<u16>,
+    ) {
+        if self.account.is_none() {
+            return;
+        }
+        let since = started.saturating_duration_since(self.info.received);
+        self.attempted.push(row::Attempt {
+            model: self.plan.model.clone().unwrap_or_default(),
+            provider: self.plan.provider.clone().unwrap_or_default(),
+            deployment: u32::try_from(deployment).ok(),
+            started_us: microseconds(since),
+            duration_us: microseconds(started.elapsed()),
+            outcome: outcome.to_owned(),
+            status,
+        });
+    }
+
+    /// From now on this request may overdraw a budget.
+    pub fn exempt(&mut self, budget: String) {
+        if let Some(account) = &mut self.account {
+            account.exempt(budget);
+        }
+    }
+
+    /// How much pace the caller's limits leave.
+    pub fn pace(&self) -> Paces {
+        self.account.as_ref().map(Account::pace).unwrap_or_default()
+    }
+
+    /// The request's row as far as it is known, without what it used.
+    pub(super) fn row(&self) -> Row {
+        let (plan, caller) = (&self.plan, self.info.caller.as_deref());
+        Row {
+            id: plan.decision_id.clone(),
+            request_id: self.info.request_id.clone(),
+            time_ms: self.info.unix_ms,
+            key_id: caller.map(|caller| caller.key.id.clone()),
+            project_id: caller.and_then(|caller| Some(caller.project.as_ref()?.id.clone())),
+            team_id: caller.and_then(|caller| Some(caller.team.as_ref()?.id.clone())),
+            organisation_id: caller.and_then(|c| Some(c.organisation.as_ref()?.id.clone())),
+            user: plan.user.clone(),
+            tags: plan.tags.clone(),
+            surface: plan.surface.to_owned(),
+            policy: plan.policy.clone(),
+            score: plan.score,
+            threshold: plan.threshold,
+            tier: plan.tier.clone(),
+            decided_model: plan.decided_model.clone(),
+            model: plan.model.clone(),
+            provider: plan.provider.clone(),
+            reason: plan.reason.to_owned(),
+            scoring_us: microseconds(plan.scoring_time),
+            cache: "bypass".to_owned(),
+            stream: plan.stream,
+            ..Row::default()
+        }
+    }
+
+    fn final_row(&self, outcome: &str, duration: Duration) -> Row {
+        let usage = self.usage();
+        let (tokens, usage_estimated) = usage.unwrap_or_default();
+        let cost = self.cost();
+        let strong_cost = self.plan.strong_price.or(self.price).filter(|_| cost.is_some());
+        Row {
+            deployment: self.attempted.last().and_then(|attempt| attempt.deployment),
+            tokens: tokens.into(),
+            usage_estimated,
+            cost_nano_usd: cost.map(|cost| cost.0),
+            provider_cost_nano_usd: self.seen.provider_cost.map(|cost| cost.0),
+            strong_cost_nano_usd: strong_cost.map(|price| price.cost(&tokens).0),
+            first_content_us: self.first_content.map(microseconds),
+            duration_us: microseconds(duration),
+            outcome: outcome.to_owned(),
+            finish_reason: self.seen.finish_reason.clone(),
+            attempts: self.attempted.clone(),
+            ..self.row()
+        }
     }
 
     /// Providers asked so far.
@@ -259,6 +373,9 @@ impl Settlement {
             duration_ms = milliseconds(duration),
             "request"
         );
+        if let Some(mut account) = self.account.take() {
+            account.close(self.final_row(outcome, duration));
+        }
         if let Some(log) = &self.decisions {
             log.append(Line::Decision(Box::new(self.decided(outcome, duration))));
         }
@@ -313,6 +430,10 @@ impl Drop for Settlement {
 /// Tokens of a text of so many bytes.
 fn estimate_of_bytes(bytes: usize) -> u64 {
     (bytes as u64).div_ceil(super::BYTES_PER_TOKEN)
+}
+
+fn microseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Whole microseconds, in milliseconds.

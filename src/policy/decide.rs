@@ -50,6 +50,10 @@ pub enum Reason {
     SessionKeptCheaper,
     /// The score picked a cheaper tier, and a switch saves more than it costs.
     SessionSwitchPays,
+    /// The caller's key may not use the tier that was picked.
+    KeyRestricted,
+    /// A budget is spent, and sends its requests to cheaper models.
+    BudgetDowngrade,
 }
 
 impl Reason {
@@ -68,6 +72,8 @@ impl Reason {
             Self::SessionToolLoop => "session_tool_loop",
             Self::SessionKeptCheaper => "session_kept_cheaper",
             Self::SessionSwitchPays => "session_switch_pays",
+            Self::KeyRestricted => "key_restricted",
+            Self::BudgetDowngrade => "budget_downgrade",
         }
     }
 }

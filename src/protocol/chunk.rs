@@ -7,7 +7,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::units::TokenCount;
+use crate::units::{NanoUsd, TokenCount};
 
 /// The data of the frame that ends a chat stream.
 pub const DONE: &[u8] = b"[DONE]";
@@ -23,6 +23,8 @@ pub struct ChunkFacts {
     pub finish_reason: Option<String>,
     /// Usage, on whichever chunk the provider put it.
     pub usage: Option<TokenCount>,
+    /// What the provider says that it costs (OpenRouter, Perplexity).
+    pub cost: Option<NanoUsd>,
     /// The chunk has no choices: besides usage it carries nothing for the caller.
     pub no_choices: bool,
     /// The provider reports an error inside the stream; the message, if it has one.
@@ -36,6 +38,8 @@ pub struct AnswerFacts {
     pub finish_reason: Option<String>,
     /// What the provider counted.
     pub usage: Option<TokenCount>,
+    /// What the provider says that it costs (OpenRouter, Perplexity).
+    pub cost: Option<NanoUsd>,
     /// Bytes of the choices' messages, as JSON writes them.
     pub content_bytes: usize,
     /// A 200 whose body is an error object; the message, if it has one.
@@ -46,8 +50,8 @@ pub struct AnswerFacts {
 struct Chunk<'a> {
     #[serde(borrow, default)]
     choices: Option<Vec<Choice<'a>>>,
-    #[serde(default)]
-    usage: Option<Usage>,
+    #[serde(borrow, default)]
+    usage: Option<Usage<'a>>,
     #[serde(borrow, default)]
     error: Option<&'a RawValue>,
 }
@@ -106,7 +110,7 @@ impl Delta<'_> {
 
 /// OpenAI's usage object; missing counts are zero.
 #[derive(Deserialize)]
-struct Usage {
+struct Usage<'a> {
     #[serde(default)]
     prompt_tokens: Option<u64>,
     #[serde(default)]
@@ -115,6 +119,24 @@ struct Usage {
     prompt_tokens_details: Option<PromptDetails>,
     #[serde(default)]
     completion_tokens_details: Option<CompletionDetails>,
+    #[serde(borrow, default)]
+    cost: Option<&'a RawValue>,
+}
+
+/// Dollars, as a number or under `total_cost`.
+fn cost(usage: &Usage<'_>) -> Option<NanoUsd> {
+    #[derive(Deserialize)]
+    struct Parts<'a> {
+        #[serde(borrow)]
+        total_cost: &'a RawValue,
+    }
+    let value = usage.cost?.get();
+    let number = serde_json::from_str::<Parts<'_>>(value).map_or(value, |p| p.total_cost.get());
+    // Exact where the number is written out; an exponent goes through a float.
+    NanoUsd::parse(number).or_else(|| {
+        let usd: f64 = number.parse().ok()?;
+        (0.0..1e9).contains(&usd).then(|| NanoUsd((usd * 1e9).round() as i64))
+    })
 }
 
 #[derive(Deserialize)]
@@ -136,8 +158,8 @@ struct CompletionDetails {
     audio_tokens: Option<u64>,
 }
 
-impl From<Usage> for TokenCount {
-    fn from(usage: Usage) -> Self {
+impl From<Usage<'_>> for TokenCount {
+    fn from(usage: Usage<'_>) -> Self {
         let prompt = usage.prompt_tokens_details.as_ref();
         let completion = usage.completion_tokens_details.as_ref();
         Self {
@@ -167,6 +189,7 @@ impl ChunkFacts {
             content_bytes,
             no_choices: choices.is_empty(),
             finish_reason: choices.into_iter().find_map(|choice| choice.finish_reason),
+            cost: chunk.usage.as_ref().and_then(cost),
             usage: chunk.usage.map(TokenCount::from),
             error: chunk.error.and_then(error_message),
         })
@@ -182,6 +205,7 @@ impl AnswerFacts {
         Some(Self {
             content_bytes: messages.map(|message| message.get().len()).sum(),
             finish_reason: choices.into_iter().find_map(|choice| choice.finish_reason),
+            cost: answer.usage.as_ref().and_then(cost),
             usage: answer.usage.map(TokenCount::from),
             error: answer.error.and_then(error_message),
         })

@@ -89,6 +89,18 @@ impl UpstreamError {
         Self::of_error(status, error, body)
     }
 
+    /// The provider's status, where it sent one that says so.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Credential { status }
+            | Self::Failed { status, .. }
+            | Self::Rejected { status, .. } => Some(*status),
+            Self::NotFound { .. } => Some(404),
+            Self::RateLimited { .. } => Some(429),
+            _ => None,
+        }
+    }
+
     /// Judges an error inside an answer whose status said nothing of it.
     pub fn of_event(error: ProviderError) -> Self {
         Self::of_error(200, error, Bytes::new())

@@ -246,6 +246,11 @@ impl Slot {
         &self.member.provider
     }
 
+    /// Which of the provider's deployments, counted from 0.
+    pub fn deployment_index(&self) -> usize {
+        self.place.0
+    }
+
     pub(super) fn client(&self) -> &Client {
         &self.member.client
     }

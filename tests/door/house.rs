@@ -17,6 +17,7 @@ use weighbridge::{
     },
     config,
     gateway::{Gateway, Stop},
+    ledger::Ledger,
     mock::ScriptedUpstream,
     telemetry::{Metrics, decisions::DecisionLog},
     upstream::Upstreams,
@@ -81,6 +82,7 @@ pub struct House {
     client: Client,
     stop: Option<oneshot::Sender<()>>,
     server: JoinHandle<std::io::Result<()>>,
+    bookkeeper: Option<JoinHandle<()>>,
 }
 
 impl House {
@@ -120,7 +122,13 @@ impl House {
         let upstreams = Upstreams::new(config.providers.clone()).unwrap();
         let log = DecisionLog::open(&config.decisions).unwrap();
         let gateway = Gateway::new(config, upstreams, Arc::new(Metrics::default()), stop);
-        let gateway = Arc::new(gateway.with_decision_log(log));
+        let ledger = match gateway.config().ledger.clone() {
+            Some(settings) => Some(Ledger::open(settings).await.unwrap().0),
+            None => None,
+        };
+        let bookkeeper = ledger.clone().map(|ledger| ledger.run(std::future::pending()));
+        let bookkeeper = bookkeeper.map(tokio::spawn);
+        let gateway = Arc::new(gateway.with_decision_log(log).with_ledger(ledger));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel();
@@ -128,7 +136,8 @@ impl House {
             let _ = stopped.await;
         };
         let server = tokio::spawn(api::serve(listener, Arc::clone(&gateway), cancel, stopped));
-        Self { base, upstream, gateway, client: Client::new(), stop: Some(stop), server }
+        let client = Client::new();
+        Self { base, upstream, gateway, client, stop: Some(stop), server, bookkeeper }
     }
 
     pub fn get(&self, path: &str) -> RequestBuilder {
@@ -155,6 +164,9 @@ impl House {
     pub async fn close(mut self) {
         let _ = self.stop.take().unwrap().send(());
         self.server.await.unwrap().unwrap();
+        if let Some(bookkeeper) = self.bookkeeper.take() {
+            bookkeeper.abort();
+        }
     }
 
     /// Asks the server to stop and leaves the rest to run.

@@ -11,6 +11,7 @@ mod eval;
 mod failures;
 mod fuzz;
 mod house;
+mod ledger;
 mod offline;
 mod operations;
 mod parity;

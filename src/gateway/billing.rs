@@ -1,0 +1,238 @@
+//! What a request may cost at most, what its caller may use, and its row in the ledger.
+
+use std::collections::VecDeque;
+
+use super::{GatewayError, RequestInfo, Routed, settle::Settlement};
+use crate::{
+    ledger::{
+        ReserveError,
+        budget::WhenSpent,
+        meter::{Amounts, Demand, Refusal},
+        row::{self, Row},
+        tenant::Restrictions,
+    },
+    policy::{Candidate, ModelCard, Needs, Reason},
+    protocol::{incoming::Incoming, neutral::Surface},
+    units::{Price, TokenCount},
+};
+
+/// Tags kept of one request.
+const MAX_TAGS: usize = 16;
+/// Longest name or value of a tag, in bytes; a longer one is left out.
+const MAX_TAG_BYTES: usize = 256;
+/// Most answers that a caller may ask for at once (OpenAI's bound on `n`).
+const MAX_CHOICES: u64 = 128;
+
+/// What a candidate may use at most. Without a bound of the caller's, `assumed_output` stands for
+/// the answer, and less will do.
+pub fn demand(request: &Incoming, needs: &Needs, card: &ModelCard, assumed_output: u32) -> Demand {
+    let most = card.max_output_tokens.unwrap_or(u32::MAX);
+    let output = if request.embeddings.is_some() {
+        0
+    } else {
+        u64::from(needs.output_tokens.unwrap_or(assumed_output).min(most)) * choices(request)
+    };
+    let prompt = TokenCount { prompt_tokens: needs.prompt_tokens, ..TokenCount::default() };
+    let wanted = amounts(card.price.as_ref(), TokenCount { completion_tokens: output, ..prompt });
+    let is_bound = needs.output_tokens.is_some() || request.embeddings.is_some();
+    let least = if is_bound { wanted } else { amounts(card.price.as_ref(), prompt) };
+    Demand { wanted, least }
+}
+
+/// The dearest that these tokens can be: all of the prompt may be written to the provider's cache.
+fn amounts(price: Option<&Price>, tokens: TokenCount) -> Amounts {
+    let written = TokenCount { cache_write_tokens: tokens.prompt_tokens, ..tokens };
+    let nano_usd = price.map_or(0, |price| price.cost(&tokens).max(price.cost(&written)).0);
+    let tokens = tokens.prompt_tokens.saturating_add(tokens.completion_tokens);
+    Amounts { nano_usd, tokens: i64::try_from(tokens).unwrap_or(i64::MAX) }
+}
+
+/// How many answers a chat or completion request asks for.
+fn choices(request: &Incoming) -> u64 {
+    let number = |name| request.field(name)?.get().parse::<u64>().ok();
+    match request.surface {
+        Surface::OpenAiChat | Surface::OpenAiCompletions => {
+            number("n").max(number("best_of")).unwrap_or(1).clamp(1, MAX_CHOICES)
+        }
+        Surface::OpenAiResponses | Surface::Anthropic => 1,
+    }
+}
+
+/// Leaves in the route what the caller's key may use.
+pub fn restrict(routed: &mut Routed, allowed: &Restrictions) -> Result<(), GatewayError> {
+    let (models, tiers) = (&routed.models, &routed.tiers);
+    let may_serve = |candidate: &Candidate| {
+        let model = models.get(candidate.model).map_or("", |card| card.name.as_str());
+        let tier = tiers.get(candidate.tier);
+        allowed.allows_model(model) && tier.is_none_or(|tier| allowed.allows_tier(tier))
+    };
+    let had = routed.decision.route.len();
+    routed.decision.route.retain(may_serve);
+    if routed.decision.route.len() == had {
+        return Ok(());
+    }
+    let Some(first) = routed.decision.route.first().copied() else {
+        return Err(GatewayError::Forbidden(not_allowed(allowed)));
+    };
+    routed.served = Some(first);
+    if routed.policy.is_some() && routed.decision.tier != first.tier {
+        routed.decision.tier = first.tier;
+        routed.decision.reason = Reason::KeyRestricted;
+    }
+    Ok(())
+}
+
+fn not_allowed(allowed: &Restrictions) -> String {
+    let mut lists = Vec::new();
+    for (what, list) in [("models", &allowed.models), ("tiers", &allowed.tiers)] {
+        if !list.is_empty() {
+            lists.push(format!("{what}: {}", list.join(", ")));
+        }
+    }
+    format!("the API key may use only {}", lists.join("; "))
+}
+
+/// What becomes of a request whose worst case no longer fits.
+pub enum Way {
+    /// Go on with what is left of the route.
+    Next,
+    /// Begin again with these candidates, outside of the budget.
+    Downgrade(VecDeque<Candidate>),
+    /// No.
+    Refuse,
+}
+
+impl Way {
+    /// After a refusal. `is_first` tells whether nothing has been asked yet: a dearer fallback that
+    /// cannot be paid for is only skipped.
+    pub fn after(refusal: &Refusal, routed: &Routed, is_first: bool) -> Self {
+        if refusal.is_about_model() || !is_first {
+            return Self::Next;
+        }
+        let Some(choice) = refusal.downgrade() else { return Self::Refuse };
+        let is_free = |card: &ModelCard| {
+            let zero = Price::default();
+            card.price.is_none_or(|price| Price { long_prompt: None, ..price } == zero)
+        };
+        let stays = |candidate: &Candidate| match choice {
+            WhenSpent::Reject => false,
+            WhenSpent::CheapTier => routed.policy.is_some() && candidate.tier == 0,
+            WhenSpent::FreeModels => routed.models.get(candidate.model).is_some_and(is_free),
+        };
+        let route: VecDeque<_> = routed.decision.route.iter().copied().filter(stays).collect();
+        if route.is_empty() { Self::Refuse } else { Self::Downgrade(route) }
+    }
+}
+
+impl GatewayError {
+    /// The error of a request for which nothing could be reserved.
+    pub(super) fn unreserved(error: ReserveError, routed: Routed) -> Self {
+        let routed = Box::new(routed);
+        match error {
+            ReserveError::Refused(refusal) => Self::Refused { routed, refusal },
+            ReserveError::Unavailable(message) => Self::LedgerUnavailable { routed, message },
+        }
+    }
+}
+
+/// The name of the surface in the ledger.
+pub fn surface_name(request: &Incoming) -> &'static str {
+    match request.surface {
+        _ if request.embeddings.is_some() => "embeddings",
+        Surface::OpenAiChat => "chat",
+        Surface::OpenAiCompletions => "completions",
+        Surface::OpenAiResponses => "responses",
+        Surface::Anthropic => "messages",
+    }
+}
+
+/// The body's `metadata`, as far as it is text, then the header's tags.
+pub fn tags(request: &Incoming, info: &RequestInfo) -> Vec<(String, String)> {
+    let metadata = request.field("metadata").map(serde_json::value::RawValue::get);
+    let metadata: serde_json::Map<String, serde_json::Value> =
+        metadata.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let texts = metadata.into_iter().filter_map(|(name, value)| match value {
+        serde_json::Value::String(value) if name != "user_id" => Some((name, value)),
+        _ => None,
+    });
+    let fits = |(name, value): &(String, String)| {
+        !name.is_empty() && name.len() <= MAX_TAG_BYTES && value.len() <= MAX_TAG_BYTES
+    };
+    texts.chain(info.tags.iter().cloned()).filter(fits).take(MAX_TAGS).collect()
+}
+
+impl Settlement {
+    /// Reserves what this candidate may use at most.
+    pub(super) fn reserve(
+        &mut self,
+        request: &Incoming,
+        routed: &Routed,
+        card: &ModelCard,
+    ) -> Result<(), ReserveError> {
+        let Some(mut account) = self.account.take() else { return Ok(()) };
+        let demand = demand(request, &routed.needs, card, account.assumed_output_tokens());
+        let needs = &routed.needs;
+        let completion = demand.wanted.tokens.unsigned_abs().saturating_sub(needs.prompt_tokens);
+        let row = Row {
+            model: Some(card.name.clone()),
+            provider: Some(card.provider.clone()),
+            tier: routed.tier().map(str::to_owned),
+            tokens: row::Tokens {
+                prompt: needs.prompt_tokens,
+                completion,
+                ..row::Tokens::default()
+            },
+            usage_estimated: true,
+            cost_nano_usd: card.price.map(|_| demand.wanted.nano_usd),
+            outcome: INTERRUPTED.to_owned(),
+            ..self.row()
+        };
+        let reserved = account.reserve(&card.name, &demand, &row);
+        self.account = Some(account);
+        reserved
+    }
+}
+
+/// The outcome of a request whose process was killed.
+const INTERRUPTED: &str = "gateway_interrupted";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(fields: &str) -> Incoming {
+        let body =
+            format!(r#"{{"model":"m","messages":[{{"role":"user","content":"Hi"}}]{fields}}}"#);
+        Incoming::parse(Surface::OpenAiChat, body.as_bytes()).unwrap()
+    }
+
+    fn card() -> ModelCard {
+        let price = Price {
+            input_nano_usd_per_mtok: 1_000_000_000,
+            output_nano_usd_per_mtok: 4_000_000_000,
+            cached_input_nano_usd_per_mtok: 100_000_000,
+            cache_write_nano_usd_per_mtok: Some(1_250_000_000),
+            ..Price::default()
+        };
+        ModelCard { price: Some(price), max_output_tokens: Some(500), ..ModelCard::named("m", "p") }
+    }
+
+    #[test]
+    fn the_worst_case_is_the_whole_answer_and_a_prompt_that_is_written_to_the_cache() {
+        let of = |fields: &str, output_tokens| {
+            let needs = Needs { prompt_tokens: 100, output_tokens, ..Needs::default() };
+            demand(&request(fields), &needs, &card(), 200)
+        };
+        // 100 × 1,250 and 50 × 4,000 nano-dollars.
+        let bound = of("", Some(50));
+        assert_eq!(bound.wanted, Amounts { nano_usd: 325_000, tokens: 150 });
+        assert_eq!(bound.least, bound.wanted);
+        // No answer is longer than the model's bound of 500.
+        assert_eq!(of("", Some(9_000)).wanted.tokens, 600);
+        assert_eq!(of(r#","n":3"#, Some(50)).wanted.tokens, 250);
+        // Without a bound 200 are assumed, and the prompt alone will do.
+        let open = of("", None);
+        assert_eq!((open.wanted.tokens, open.least.tokens), (300, 100));
+        assert_eq!(open.least.nano_usd, 125_000);
+    }
+}

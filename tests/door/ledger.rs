@@ -1,0 +1,410 @@
+//! Keys, budgets and the ledger: what callers are refused, and that the money adds up.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use reqwest::{RequestBuilder, Response};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use weighbridge::ledger::{
+    Ledger,
+    budget::{Budget, Kind, Period, Unit, WhenSpent, Window},
+    secret,
+    store::{Actor, Dimension, UsageQuery},
+    tenant::{Key, Level, Origin, Restrictions, Scope},
+};
+
+use crate::house::{House, TWO_TIERS, header, json_of};
+
+/// A house with a ledger in a directory of its own.
+struct Office {
+    house: House,
+    dir: TempDir,
+}
+
+fn actor() -> Actor {
+    Actor { name: "test".to_owned(), now_ms: 1 }
+}
+
+/// A budget of a day.
+fn budget(id: &str, scope: Scope, unit: Unit, amount: i64) -> Budget {
+    Budget {
+        id: id.to_owned(),
+        kind: Kind::Budget,
+        scope,
+        unit,
+        amount,
+        window: Window::Civil(Period::Day),
+        time_zone: None,
+        hard: true,
+        when_spent: WhenSpent::Reject,
+        warn_at_percent: Vec::new(),
+        created_ms: 0,
+        origin: Origin::Admin,
+    }
+}
+
+fn of_key(id: &str) -> Scope {
+    Scope { level: Level::Key, id: id.to_owned() }
+}
+
+impl Office {
+    async fn open(settings: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("w.db");
+        let config =
+            format!("{TWO_TIERS}\n[ledger]\nurl = \"sqlite:{}\"\n{settings}", path.display());
+        Self { house: House::open(&config).await, dir }
+    }
+
+    fn ledger(&self) -> &Ledger {
+        self.house.gateway.ledger().unwrap()
+    }
+
+    /// Makes a key with this id; returns its secret.
+    async fn key(&self, id: &str, restrictions: Restrictions) -> String {
+        let minted = secret::mint(self.ledger().hash_key()).unwrap();
+        let key = Key {
+            id: id.to_owned(),
+            name: id.to_owned(),
+            prefix: minted.prefix,
+            hash: minted.hash.to_vec(),
+            previous: None,
+            group: None,
+            created_ms: 0,
+            expires_ms: None,
+            revoked_ms: None,
+            restrictions,
+            origin: Origin::Admin,
+        };
+        self.ledger().store().create_key(&actor(), &key).await.unwrap();
+        self.ledger().refresh(true).await.unwrap();
+        minted.secret
+    }
+
+    async fn budget(&self, budget: Budget) {
+        self.ledger().store().create_budget(&actor(), &budget).await.unwrap();
+        self.ledger().refresh(true).await.unwrap();
+    }
+
+    fn chat(&self, secret: &str, fields: Value) -> RequestBuilder {
+        self.house.chat(fields).bearer_auth(secret)
+    }
+
+    /// The sums by a dimension, once everything that has ended is written.
+    async fn spend(&self, by: Dimension) -> BTreeMap<String, (u64, u64, u64, i64)> {
+        self.ledger().flush().await.unwrap();
+        let query = UsageQuery { by: vec![by], ..UsageQuery::default() };
+        let rows = self.ledger().store().usage(&query).await.unwrap();
+        rows.iter()
+            .map(|row| {
+                let name = row.values[0].as_ref().map_or("none", |value| value.name.as_str());
+                let (name, sums) = (name.to_owned(), &row.sums);
+                let tokens = (sums.prompt_tokens, sums.completion_tokens);
+                (name, (sums.requests, tokens.0, tokens.1, sums.cost_nano_usd))
+            })
+            .collect()
+    }
+}
+
+fn code(body: &Value) -> &str {
+    body["error"]["code"].as_str().unwrap_or("none")
+}
+
+#[tokio::test]
+async fn without_a_key_nobody_is_served_once_there_is_one() {
+    let office = Office::open("").await;
+    assert_eq!(office.house.chat(json!({})).send().await.unwrap().status(), 200, "open");
+    let secret = office.key("k", Restrictions::default()).await;
+    for (request, status, expected) in [
+        (office.house.chat(json!({})), 401, "caller_unauthenticated"),
+        (office.chat("wb-wrong", json!({})), 401, "caller_unauthenticated"),
+        (office.chat("sk-foreign", json!({})), 401, "caller_unauthenticated"),
+        (office.house.get("/v1/models"), 401, "caller_unauthenticated"),
+        (office.house.post("/v1/decision", "{}"), 401, "caller_unauthenticated"),
+        (office.house.post("/v1/embeddings", "{}"), 401, "caller_unauthenticated"),
+        (office.house.get("/v1/models").bearer_auth(&secret), 200, "none"),
+        (office.chat(&secret, json!({})), 200, "none"),
+        (office.house.chat(json!({})).header("x-api-key", &secret), 200, "none"),
+        (office.house.chat(json!({})).header("api-key", &secret), 200, "none"),
+    ] {
+        let response = request.send().await.unwrap();
+        let found = response.status();
+        let body = json_of(response).await;
+        assert_eq!((found.as_u16(), code(&body)), (status, expected), "{body}");
+    }
+    let message = r#"{"model":"auto","max_tokens":9,"messages":[{"role":"user","content":"Hi"}]}"#;
+    let response = office.house.post("/v1/messages", message).send().await.unwrap();
+    assert_eq!(response.status(), 401);
+    assert_eq!(json_of(response).await["error"]["type"], "authentication_error");
+    assert_eq!(office.house.get("/health").send().await.unwrap().status(), 200);
+    office.house.close().await;
+}
+
+#[tokio::test]
+async fn a_key_is_used_only_for_what_it_may_be_used_for() {
+    let office = Office::open("").await;
+    let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let cheap = Restrictions { tiers: list(&["cheap"]), ..Restrictions::default() };
+    let large = Restrictions { models: list(&["large"]), ..Restrictions::default() };
+    let other = Restrictions { policies: list(&["other"]), ..Restrictions::default() };
+    let far =
+        Restrictions { networks: vec!["10.0.0.0/8".parse().unwrap()], ..Restrictions::default() };
+    let hard = "Prove that every even integer greater than two is the sum of two primes, or show why no proof is known, step by step, with full rigour.";
+    let hard =
+        json!({"weighbridge": {"threshold": 0.0}, "messages": [{"role": "user", "content": hard}]});
+    for (id, restrictions, fields, expected) in [
+        ("cheap", cheap.clone(), hard, "200 small key_restricted"),
+        ("cheap2", cheap, json!({}), "200 small score_below_threshold"),
+        ("large", large.clone(), json!({}), "200 large key_restricted"),
+        ("large2", large, json!({"model": "small"}), "403 none none"),
+        ("other", other, json!({}), "403 none none"),
+        ("far", far, json!({}), "403 none none"),
+    ] {
+        let secret = office.key(id, restrictions).await;
+        let response = office.chat(&secret, fields).send().await.unwrap();
+        let or_none = |text: String| if text.is_empty() { "none".to_owned() } else { text };
+        let (status, model) =
+            (response.status().as_u16(), header(&response, "x-weighbridge-model"));
+        let reason = header(&response, "x-weighbridge-reason");
+        let found = format!("{status} {} {}", or_none(model), or_none(reason));
+        assert_eq!(found, expected, "{id}: {}", json_of(response).await);
+    }
+    office.house.close().await;
+}
+
+/// Every surface, streamed and not, whole and broken: the ledger has what the answers said.
+#[tokio::test]
+async fn the_sum_of_the_ledger_is_the_sum_of_the_usages() {
+    let office = Office::open("").await;
+    let secret = office.key("k", Restrictions::default()).await;
+    let (mut requests, mut prompt, mut completion) = (0, 0, 0);
+    for model in
+        ["auto", "small", "large", "local/m?chunks=40&tokens_in=123", "local/m?usage=every"]
+    {
+        for stream in [false, true] {
+            let mut fields = json!({"model": model, "stream": stream});
+            if stream {
+                fields["stream_options"] = json!({"include_usage": true});
+            }
+            let response = office.chat(&secret, fields).send().await.unwrap();
+            assert_eq!(response.status(), 200);
+            let text = response.text().await.unwrap();
+            let usage = text
+                .split("\n\n")
+                .filter_map(|frame| {
+                    serde_json::from_str::<Value>(frame.trim_start_matches("data: ")).ok()
+                })
+                .filter_map(|chunk| chunk.get("usage").filter(|usage| usage.is_object()).cloned())
+                .last()
+                .unwrap();
+            requests += 1;
+            prompt += usage["prompt_tokens"].as_u64().unwrap();
+            completion += usage["completion_tokens"].as_u64().unwrap();
+        }
+    }
+    let message = r#"{"model":"auto","max_tokens":99,"messages":[{"role":"user","content":"Hi"}]}"#;
+    let answer =
+        office.house.post("/v1/messages", message).bearer_auth(&secret).send().await.unwrap();
+    let usage = json_of(answer).await["usage"].clone();
+    requests += 1;
+    prompt += usage["input_tokens"].as_u64().unwrap();
+    completion += usage["output_tokens"].as_u64().unwrap();
+    let by_key = office.spend(Dimension::Key).await;
+    let (found, found_prompt, found_completion, cost) = by_key["k"];
+    assert_eq!((found, found_prompt, found_completion), (requests, prompt, completion));
+    let by_model = office.spend(Dimension::Model).await;
+    assert_eq!(by_model.values().map(|sums| sums.3).sum::<i64>(), cost);
+    assert_eq!(by_model.values().map(|sums| sums.0).sum::<u64>(), requests);
+    office.house.close().await;
+}
+
+#[tokio::test]
+async fn a_caller_who_leaves_and_a_stream_that_breaks_are_charged_for_what_came() {
+    let office = Office::open("").await;
+    let secret = office.key("k", Restrictions::default()).await;
+    let fields = json!({"model": "local/m?endless&chunk_ms=10", "stream": true});
+    let mut response: Response = office.chat(&secret, fields).send().await.unwrap();
+    for _ in 0..5 {
+        response.chunk().await.unwrap();
+    }
+    drop(response);
+    let fields = json!({"model": "local/m?cut=3", "stream": true});
+    drop(office.chat(&secret, fields).send().await.unwrap().text().await);
+    let failed = office.chat(&secret, json!({"model": "local/m?status=500"})).send().await.unwrap();
+    assert_eq!(failed.status(), 502);
+    let ended = async {
+        loop {
+            let by_outcome = office.spend(Dimension::Outcome).await;
+            if by_outcome.len() == 3 {
+                return by_outcome;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let by_outcome = tokio::time::timeout(Duration::from_secs(10), ended).await.unwrap();
+    for outcome in ["caller_cancelled", "provider_answer_cut"] {
+        let (requests, prompt, completion, _) = by_outcome[outcome];
+        assert!(requests == 1 && prompt > 0 && completion > 0, "{by_outcome:?}");
+    }
+    assert_eq!(by_outcome["provider_failed"], (1, 0, 0, 0));
+    office.house.close().await;
+}
+
+#[tokio::test]
+async fn a_spent_budget_is_a_402_that_says_whose_and_until_when() {
+    let office = Office::open("").await;
+    let secret = office.key("k", Restrictions::default()).await;
+    office.budget(budget("b", of_key("k"), Unit::Tokens, 60)).await;
+    let ask = || office.chat(&secret, json!({"model": "small", "max_tokens": 10}));
+    let mut served = 0;
+    let refused = loop {
+        let response = ask().send().await.unwrap();
+        if response.status() != 200 {
+            break response;
+        }
+        served += 1;
+        assert!(served < 50, "the budget never ends");
+    };
+    assert!(served > 0);
+    assert_eq!(refused.status(), 402);
+    assert!(header(&refused, "retry-after").parse::<u64>().unwrap() > 0);
+    let body = json_of(refused).await;
+    assert_eq!(
+        (code(&body), body["error"]["type"].as_str()),
+        ("policy_budget_exhausted", Some("insufficient_quota"))
+    );
+    assert!(
+        body["error"]["message"].as_str().unwrap().contains("key:k (60 tokens per day)"),
+        "{body}"
+    );
+    let (used, reserved) = office.ledger().budget_state("b").unwrap();
+    assert!(used <= 60 && reserved == 0, "{used} used, {reserved} reserved");
+    // Raised, it serves again.
+    let raise = |budget: &mut Budget| budget.amount = 1_000;
+    office.ledger().store().update_budget(&actor(), "b", raise).await.unwrap();
+    office.ledger().refresh(true).await.unwrap();
+    assert_eq!(ask().send().await.unwrap().status(), 200);
+    office.house.close().await;
+}
+
+#[tokio::test]
+async fn a_spent_budget_may_leave_the_cheap_tier_open() {
+    let office = Office::open("").await;
+    let secret = office.key("k", Restrictions::default()).await;
+    let cheap =
+        Budget { when_spent: WhenSpent::CheapTier, ..budget("b", of_key("k"), Unit::NanoUsd, 10) };
+    office.budget(cheap).await;
+    let fields = json!({"weighbridge": {"threshold": 0.0}, "max_tokens": 20});
+    let response = office.chat(&secret, fields).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(header(&response, "x-weighbridge-reason"), "budget_downgrade");
+    assert_eq!(header(&response, "x-weighbridge-model"), "small");
+    let named = office.chat(&secret, json!({"model": "large"})).send().await.unwrap();
+    assert_eq!(named.status(), 402, "who names a model has no cheaper tier");
+    office.house.close().await;
+}
+
+#[tokio::test]
+async fn limits_are_told_in_headers_and_a_spent_one_is_a_429() {
+    let office = Office::open("").await;
+    let secret = office.key("k", Restrictions::default()).await;
+    let limit = Budget {
+        kind: Kind::Limit,
+        window: Window::Rolling(60),
+        ..budget("l", of_key("k"), Unit::Requests, 2)
+    };
+    office.budget(limit).await;
+    let first = office.chat(&secret, json!({})).send().await.unwrap();
+    assert_eq!(header(&first, "x-ratelimit-limit-requests"), "2");
+    assert_eq!(header(&first, "x-ratelimit-remaining-requests"), "1");
+    assert!(header(&first, "x-ratelimit-reset-requests").ends_with('s'));
+    office.chat(&secret, json!({})).send().await.unwrap();
+    let refused = office.chat(&secret, json!({})).send().await.unwrap();
+    assert_eq!(refused.status(), 429);
+    let after: u64 = header(&refused, "retry-after").parse().unwrap();
+    assert!((1..=61).contains(&after), "{after}");
+    assert_eq!(code(&json_of(refused).await), "policy_rate_limited");
+    office.house.close().await;
+}
+
+#[tokio::test]
+async fn places_at_the_same_time_are_given_back() {
+    let office = Office::open("").await;
+    let secret = office.key("k", Restrictions::default()).await;
+    let limit = Budget { kind: Kind::Limit, ..budget("l", of_key("k"), Unit::Concurrent, 1) };
+    office.budget(limit).await;
+    let slow =
+        office.chat(&secret, json!({"model": "local/m?chunk_ms=20&chunks=30", "stream": true}));
+    let slow = slow.send().await.unwrap();
+    let second = office.chat(&secret, json!({})).send().await.unwrap();
+    assert_eq!((second.status().as_u16(), header(&second, "retry-after").as_str()), (429, "1"));
+    slow.text().await.unwrap();
+    assert_eq!(office.chat(&secret, json!({})).send().await.unwrap().status(), 200);
+    office.house.close().await;
+}
+
+/// 200 callers at once on one budget of money.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_at_once_do_not_overspend_a_hard_budget() {
+    let office = Office::open("").await;
+    let secret = office.key("k", Restrictions::default()).await;
+    // $0.0005: an answer of at most 50 tokens at $10 a million may cost $0.0005 and a little.
+    let amount = 2_000_000;
+    office.budget(budget("b", of_key("k"), Unit::NanoUsd, amount)).await;
+    let asked = (0..200).map(|number| {
+        let fields = json!({"model": "large", "max_tokens": 50, "stream": number % 2 == 0});
+        let request = office.chat(&secret, fields);
+        async move {
+            let response = request.send().await.unwrap();
+            let status = response.status().as_u16();
+            drop(response.text().await);
+            status
+        }
+    });
+    let statuses = futures_util::future::join_all(asked).await;
+    let count = |status: u16| statuses.iter().filter(|found| **found == status).count();
+    assert_eq!(count(200) + count(402), 200, "{statuses:?}");
+    assert!(count(200) > 0 && count(402) > 0, "{statuses:?}");
+    let (requests, _, _, cost) = office.spend(Dimension::Key).await["k"];
+    assert_eq!(requests, 200, "a refusal leaves a row too");
+    assert!(cost <= amount && cost > 0, "{cost}");
+    assert_eq!(office.ledger().budget_state("b"), Some((cost, 0)));
+    office.house.close().await;
+}
+
+#[tokio::test]
+async fn a_store_that_is_busy_stops_no_request_and_gets_every_row() {
+    let office = Office::open("max_waiting_rows = 100").await;
+    let secret = office.key("k", Restrictions::default()).await;
+    let path = office.dir.path().join("w.db");
+    let block = sqlite_lock(&path);
+    for _ in 0..20 {
+        assert_eq!(office.chat(&secret, json!({})).send().await.unwrap().status(), 200);
+    }
+    assert!(office.ledger().waiting_rows() > 0);
+    drop(block);
+    let (requests, ..) = office.spend(Dimension::Key).await["k"];
+    assert_eq!((requests, office.ledger().waiting_rows()), (20, 0));
+    office.house.close().await;
+}
+
+/// Holds the database's only write lock until it is dropped.
+fn sqlite_lock(path: &std::path::Path) -> impl Drop {
+    struct Held(std::process::Child);
+    impl Drop for Held {
+        fn drop(&mut self) {
+            self.0.kill().unwrap();
+            self.0.wait().unwrap();
+        }
+    }
+    let script = "import sqlite3,sys,time\nc=sqlite3.connect(sys.argv[1],isolation_level=None)\nc.execute('BEGIN IMMEDIATE')\nprint('held',flush=True)\ntime.sleep(600)";
+    let mut child = std::process::Command::new("python3")
+        .args(["-c", script])
+        .arg(path)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut word = [0; 4];
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut word).unwrap();
+    Held(child)
+}
