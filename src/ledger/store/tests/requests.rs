@@ -93,8 +93,8 @@ fn spending(id: usize, time_ms: i64) -> Row {
     Row {
         time_ms,
         tokens: Tokens { prompt: 10, completion: 1, ..Tokens::default() },
-        cost_nano_usd: (id % 4 != 0).then_some(100),
-        key_id: (id % 2 == 0).then(|| "key_1".to_owned()),
+        cost_nano_usd: (!id.is_multiple_of(4)).then_some(100),
+        key_id: id.is_multiple_of(2).then(|| "key_1".to_owned()),
         ..full_row(&format!("r{id}"))
     }
 }
