@@ -127,6 +127,8 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
 async fn open_ledger(config: &Config) -> anyhow::Result<Option<Arc<Ledger>>> {
     let Some(settings) = config.ledger.clone() else { return Ok(None) };
     let (ledger, found) = Ledger::open(settings).await.context("the ledger cannot be opened")?;
+    let reconciled = ledger.reconcile(&config.declared).await;
+    reconciled.context("what the configuration declares cannot be brought into the ledger")?;
     if found != Found::default() {
         tracing::warn!(
             rows = found.rows,

@@ -8,12 +8,14 @@ use toml::de::DeTable;
 use super::{
     ClassifierConfig, Config, ServerConfig, card,
     catalogue::{LOCAL_FILE, Models},
+    declared::declared,
     ledger::ledger,
     provider::{catalogued, provider},
     reader::{Located, Problem, Report, Section, did_you_mean},
 };
 use crate::{
     classify::{encoder::KernelChoice, model::Device, queue::QueueSettings},
+    ledger::declared::Declared,
     policy::{Arrangement, Fallback, ModelCard, Order, Policy, PolicySettings, Tier},
     telemetry::decisions::DecisionLogSettings,
     units::Probability,
@@ -65,6 +67,12 @@ pub fn build(text: &str, directory: &Path, environment: Environment<'_>) -> (Con
         }
         config.policies.extend(policy(&name, &section, &config.models));
         section.finish();
+    }
+    config.declared = declared(&root, &config.models, environment);
+    if config.declared != Declared::default() && config.ledger.is_none() {
+        let message = "keys, groups and budgets need a ledger".to_owned();
+        let suggestion = "add a [ledger] table".to_owned();
+        root.error(0..0, "ledger", message, Some(suggestion));
     }
     if config.models.is_empty() {
         let suggestion = "add a [models.NAME] table; `weighbridge init` writes an example";

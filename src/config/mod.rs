@@ -9,6 +9,7 @@
 mod build;
 mod card;
 pub mod catalogue;
+mod declared;
 pub mod environment;
 mod ledger;
 mod provider;
@@ -29,7 +30,7 @@ pub use reader::Problem;
 
 use crate::{
     classify::{model::LoadOptions, queue::QueueSettings},
-    ledger::LedgerSettings,
+    ledger::{LedgerSettings, declared::Declared},
     policy::{ModelCard, Policy},
     telemetry::decisions::DecisionLogSettings,
     upstream::Provider,
@@ -46,6 +47,8 @@ pub struct Config {
     pub decisions: DecisionLogSettings,
     /// Keys, budgets and spend; `None` keeps none.
     pub ledger: Option<LedgerSettings>,
+    /// Keys, groups, budgets and limits that the file owns.
+    pub declared: Declared,
     /// Who serves models.
     pub providers: Vec<Provider>,
     /// The catalogue; policies point into it by index.

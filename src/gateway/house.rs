@@ -8,6 +8,7 @@ use std::{
 use super::Gateway;
 use crate::{
     config::{self, Checked, Config, ConfigError},
+    ledger::store::StoreError,
     upstream::{ClientError, Upstreams},
 };
 
@@ -34,6 +35,9 @@ pub enum ReloadError {
     /// The file does not work: where and why, for each problem.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// What it declares cannot be brought into the ledger.
+    #[error("the ledger: {0}")]
+    Ledger(#[from] StoreError),
     /// Its providers cannot be asked.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -84,7 +88,7 @@ impl House {
     pub async fn reload(&self) -> Result<Reloaded, ReloadError> {
         let _alone = self.0.reloading.lock().await;
         let before = self.gateway();
-        let outcome = self.rebuild(&before);
+        let outcome = self.rebuild(&before).await;
         let problem = outcome.as_ref().err().map(ToString::to_string);
         before.metrics().reload_ended(problem.is_none());
         *self.0.problem.write().unwrap_or_else(PoisonError::into_inner) = problem;
@@ -104,7 +108,7 @@ impl House {
         Ok(reloaded)
     }
 
-    fn rebuild(&self, before: &Gateway) -> Result<(Gateway, Reloaded), ReloadError> {
+    async fn rebuild(&self, before: &Gateway) -> Result<(Gateway, Reloaded), ReloadError> {
         let file = self.file().ok_or(ReloadError::NoFile)?;
         let Checked { config, warnings } = config::load(file)?;
         let reloaded = Reloaded {
@@ -112,6 +116,9 @@ impl House {
             warnings: warnings.to_string(),
         };
         let upstreams = Upstreams::new(config.providers.clone())?;
+        if let Some(ledger) = before.ledger() {
+            ledger.reconcile(&config.declared).await?;
+        }
         Ok((before.reloaded(config, upstreams), reloaded))
     }
 }

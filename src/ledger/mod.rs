@@ -12,6 +12,7 @@
 mod account;
 pub mod book;
 pub mod budget;
+pub mod declared;
 pub mod journal;
 pub mod meter;
 pub mod row;
@@ -36,6 +37,7 @@ use jiff::{Timestamp, tz::TimeZone};
 pub use account::{Account, ReserveError};
 use book::{AccessError, Book};
 use budget::{Budget, Unit};
+use declared::Declared;
 use journal::{Journal, JournalError};
 use meter::{Amounts, Demand, Grant, Meters, Pace, Warning};
 use row::Row;
@@ -158,6 +160,12 @@ impl Ledger {
         };
         ledger.refresh(true).await?;
         Ok((Arc::new(ledger), found))
+    }
+
+    /// Brings the store in line with what the configuration declares.
+    pub async fn reconcile(&self, declared: &Declared) -> Result<(), StoreError> {
+        declared::reconcile(&self.store, &self.hash_key, declared, now_ms()).await?;
+        self.refresh(true).await
     }
 
     /// The settings.
