@@ -9,7 +9,7 @@ use super::{
     ClassifierConfig, Config, ServerConfig, card,
     catalogue::{LOCAL_FILE, Models},
     declared::declared,
-    ledger::ledger,
+    ledger::{ledger, redis},
     provider::{catalogued, provider},
     reader::{Located, Problem, Report, Section, did_you_mean},
 };
@@ -43,6 +43,18 @@ pub fn build(text: &str, directory: &Path, environment: Environment<'_>) -> (Con
         ledger: root.section("ledger").map(|section| ledger(section, directory)),
         ..Config::default()
     };
+    if let Some(section) = root.section("redis") {
+        let span = section.span();
+        let redis = redis(section);
+        match &mut config.ledger {
+            Some(ledger) => ledger.redis = redis,
+            None => {
+                let message = "what gateways share in Redis is counted for a ledger".to_owned();
+                let suggestion = "add a [ledger] table".to_owned();
+                root.error(span, "redis", message, Some(suggestion));
+            }
+        }
+    }
     (config.catalogue, config.catalogue_path) = local_catalogue(&root, directory);
     for (name, section) in root.named_sections("providers") {
         let known = catalogued(&name, &section);
