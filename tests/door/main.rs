@@ -16,6 +16,7 @@ mod offline;
 mod operations;
 mod parity;
 mod scripted;
+mod several;
 mod streams;
 mod tidy;
 mod train;
