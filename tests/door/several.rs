@@ -25,6 +25,14 @@ use weighbridge::{
 
 use crate::house::TWO_TIERS;
 
+/// A model that never ends its answer, and has a price.
+const SLOW: &str = r#"
+[models.slow]
+provider = "local"
+upstream_name = "large-v1?endless&chunk_ms=50"
+price = { input_usd_per_mtok = 2.0, output_usd_per_mtok = 10.0 }
+"#;
+
 /// A process that is killed when it is no longer needed.
 struct Running(Child);
 
@@ -106,7 +114,7 @@ impl Site {
         let Self { dir, upstream, ledger, redis, .. } = self;
         let journal = format!("journal = \"{name}.pending\"");
         let text = TWO_TIERS.replace("{base}", upstream);
-        let text = format!("{text}\n[ledger]\nurl = \"{ledger}\"\n{journal}\n{redis}");
+        let text = format!("{text}\n{SLOW}\n[ledger]\nurl = \"{ledger}\"\n{journal}\n{redis}");
         let path = dir.path().join(format!("{name}.toml"));
         std::fs::write(&path, text).unwrap();
         serve(dir.path(), &path)
@@ -245,16 +253,14 @@ async fn three_gateways_share_a_budget_to_the_cent_and_a_dead_one_gives_its_part
     // One gateway reserves nearly all that is left, and dies with it.
     let left = amount - spent;
     let tokens = left / 10_000 - 10;
-    let endless = json!({"model": "local/large-v1?endless&chunk_ms=50", "max_tokens": tokens, "stream": true});
-    let held = site.ask(&gateways[0], &secret, endless).await;
-    // `local/large-v1?…` is no configured model: it has no price, so the named one holds instead.
-    assert_eq!(held, 200);
-    let slow = json!({"model": "large", "max_tokens": tokens, "stream": true});
-    assert_eq!(site.ask(&gateways[1], &secret, slow.clone()).await, 200);
+    let endless = json!({"model": "slow", "max_tokens": tokens, "stream": true});
+    assert_eq!(site.ask(&gateways[0], &secret, endless).await, 200);
+    let other = json!({"max_tokens": 50});
+    assert_eq!(site.ask(&gateways[1], &secret, other.clone()).await, 402, "nothing is left");
     let killed = gateways.remove(0);
     drop(killed.process);
     let until = Instant::now() + Duration::from_secs(20);
-    while site.ask(&gateways[0], &secret, json!({"max_tokens": 1})).await != 200 {
+    while site.ask(&gateways[0], &secret, other.clone()).await != 200 {
         assert!(Instant::now() < until, "the dead gateway's reservation stays");
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
