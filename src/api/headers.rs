@@ -39,6 +39,7 @@ pub fn request_info(headers: &HeaderMap, request_id: &str) -> Result<RequestInfo
         unix_time,
         forwarded: forwarded(headers, request_id),
         deadlines: Deadlines {
+            connect: deadline(headers, "x-weighbridge-connect-timeout-ms")?,
             first_byte: deadline(headers, "x-weighbridge-first-byte-timeout-ms")?,
             idle: deadline(headers, "x-weighbridge-idle-timeout-ms")?,
             total: deadline(headers, "x-weighbridge-total-timeout-ms")?,
