@@ -47,6 +47,7 @@ pub struct Seen {
 pub struct Flow {
     way: Way,
     surface: Surface,
+    request_id: String,
     reasoning_beside_output: bool,
     seen: Seen,
     /// Frames ready for the caller.
@@ -91,6 +92,7 @@ impl Flow {
         let reasoning_beside_output = settings.reasoning_beside_output;
         let FlowSettings { surface, dialect, native, model, schema_tool, show, price, .. } =
             settings;
+        let request_id = show.request_id.clone();
         let reader = FrameReader::new(MAX_EVENT_BYTES);
         let decoder = || Box::new(StreamDecoder::new(dialect, model, schema_tool, MAX_EVENT_BYTES));
         let way = if !native {
@@ -102,7 +104,7 @@ impl Flow {
             Way::Native { reader, decoder: decoder(), started: false }
         };
         let (seen, ready) = (Seen::default(), Vec::new());
-        Self { way, surface, reasoning_beside_output, seen, ready, ready_bytes: 0 }
+        Self { way, surface, request_id, reasoning_beside_output, seen, ready, ready_bytes: 0 }
     }
 
     /// What has been seen so far.
@@ -188,7 +190,8 @@ impl Flow {
         match &mut self.way {
             Way::Translated { encoder, .. } => encoder.encode(&event),
             Way::Chat { .. } | Way::Native { .. } => {
-                StreamEncoder::new(self.surface, Show::default()).encode(&event)
+                let show = Show { request_id: self.request_id.clone(), ..Show::default() };
+                StreamEncoder::new(self.surface, show).encode(&event)
             }
         }
     }

@@ -78,6 +78,7 @@ impl Gateway {
         };
         let show = Show {
             id: answer_id(request.surface),
+            request_id: info.request_id.clone(),
             model: name.clone(),
             created: info.unix_time,
             include_usage: request.include_usage,

@@ -500,3 +500,28 @@ async fn reasoning_that_another_provider_signed_does_not_reach_a_native_one() {
     let response = house.post("/v1/responses", body.to_string()).send().await.unwrap();
     assert_eq!(response.status(), 200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_names_the_request_as_its_headers_do() {
+    for (script, stream) in
+        [("?status=400", false), ("?status=500", false), ("?error_frame=2", true)]
+    {
+        let house = house(script).await;
+        for model in ["m-claude", "m-openai"] {
+            let body = Surface::Messages.body(model, stream, json!({}));
+            let request = house.post("/v1/messages", body).header("x-request-id", "req_mine");
+            let response = request.send().await.unwrap();
+            for name in ["request-id", "x-request-id", "x-weighbridge-request-id"] {
+                assert_eq!(header(&response, name), "req_mine", "{model} {script}");
+            }
+            let upstream = header(&response, "x-upstream-request-id");
+            let said = response.text().await.unwrap();
+            let error = said.split("event: error\ndata: ").last().unwrap();
+            let error: Value = serde_json::from_str(error.trim()).unwrap();
+            assert_eq!(error["request_id"], "req_mine", "{model} {script}");
+            if (model, script) == ("m-claude", "?status=400") {
+                assert!(upstream.starts_with("req_") && upstream != "req_mine", "{upstream}");
+            }
+        }
+    }
+}

@@ -364,7 +364,9 @@ fn tools(
     }
     let choice = match (&schema_tool, &conversation.tool_choice) {
         // With tools of the caller's beside it, the model must be free to call those first.
-        (Some(_), _) if tools.len() > 1 => Some(object! { "type": "any" }),
+        (Some(_), choice) if tools.len() > 1 && *choice != Some(ToolChoice::None) => {
+            Some(object! { "type": "any" })
+        }
         (Some(name), _) => Some(object! { "type": "tool", "name": name }),
         (None, Some(ToolChoice::Auto)) => Some(object! { "type": "auto" }),
         (None, Some(ToolChoice::None)) => Some(object! { "type": "none" }),
