@@ -7,6 +7,7 @@ mod attempt;
 mod flow;
 mod forward;
 mod info;
+mod makers;
 mod prepare;
 mod relay;
 mod resolve;
@@ -19,6 +20,7 @@ use std::{
 };
 
 pub use info::{Deadlines, RequestInfo, forwarded};
+use makers::Makers;
 pub use relay::Relay;
 pub use resolve::Target;
 use sessions::Sessions;
@@ -54,6 +56,7 @@ pub struct Gateway {
     scoring: OnceLock<ScoringQueue>,
     decisions: Option<Arc<DecisionLog>>,
     sessions: Sessions,
+    makers: Arc<Makers>,
     stop: Stop,
 }
 
@@ -225,6 +228,7 @@ impl Gateway {
             scoring: OnceLock::new(),
             decisions: None,
             sessions: Sessions::default(),
+            makers: Arc::default(),
             stop,
         }
     }

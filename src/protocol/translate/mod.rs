@@ -239,6 +239,22 @@ mod tests {
     }
 
     #[test]
+    fn instructions_in_the_middle_stay_there_for_a_caller_who_speaks_as_the_provider_does() {
+        let body = r#"{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"x"},
+            {"role":"system","content":"Be brief."},{"role":"user","content":"y"}]}"#;
+        let sent = written(Surface::Anthropic, body, Dialect::Anthropic);
+        assert_eq!((sent.get("system"), &sent["messages"][1]["role"]), (None, &"system".into()));
+        assert_eq!(sent["messages"][1]["content"][0]["text"], "Be brief.");
+        let sent = written(Surface::Anthropic, body, Dialect::OpenAiChat);
+        assert_eq!(sent["messages"][1]["role"], "system");
+        let sent = written(Surface::OpenAiChat, body, Dialect::Anthropic);
+        assert_eq!(
+            (&sent["system"], sent["messages"].as_array().unwrap().len()),
+            (&"Be brief.".into(), 1)
+        );
+    }
+
+    #[test]
     fn several_refusals_are_all_shown_on_chat() {
         let body =
             br#"{"output":[{"type":"message","content":[{"refusal":"a"},{"refusal":"b"}]}]}"#;
