@@ -11,13 +11,13 @@ use axum::{
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::headers::add_decision;
+use super::headers::{add_decision, set};
 use crate::{
     gateway::GatewayError,
     ledger::{book::AccessError, budget::Kind},
     protocol::{
         fields::RequestError,
-        json::object,
+        json::{RawObject, object},
         neutral::{ErrorKind, Surface},
     },
     upstream::UpstreamError,
@@ -243,10 +243,16 @@ impl ApiError {
                 (status, self.openai_body(status))
             }
         };
-        let body = self.providers_own_body(surface).unwrap_or_else(|| body.into());
+        let (body, upstream_id) = match self.providers_own_body(surface, request_id) {
+            Some((body, id)) => (body, id),
+            None => (body.into(), None),
+        };
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = status;
         let headers = response.headers_mut();
+        if let Some(id) = upstream_id {
+            set(headers, "x-upstream-request-id", &id);
+        }
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(after) = self.retry_after() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
@@ -264,8 +270,13 @@ impl ApiError {
     }
 
     /// The provider's own words about a request that it calls wrong, where they are in the
-    /// surface's shape.
-    fn providers_own_body(&self, surface: Surface) -> Option<Bytes> {
+    /// surface's shape. An Anthropic body names the request: it is given our name, as the headers
+    /// have it, and the provider's comes beside it.
+    fn providers_own_body(
+        &self,
+        surface: Surface,
+        request_id: &str,
+    ) -> Option<(Bytes, Option<String>)> {
         let Self::Gateway(GatewayError::Upstream {
             error: UpstreamError::Rejected { body, .. },
             ..
@@ -278,8 +289,16 @@ impl ApiError {
         let error = read.get("error").and_then(Value::as_object)?;
         let is_typed =
             ["message", "type"].iter().all(|f| error.get(*f).is_some_and(Value::is_string));
-        let fits = is_typed && is_anthropic == (surface == Surface::Anthropic);
-        fits.then(|| body.clone())
+        if !is_typed || is_anthropic != (surface == Surface::Anthropic) {
+            return None;
+        }
+        if surface != Surface::Anthropic {
+            return Some((body.clone(), None));
+        }
+        let upstream_id = read.get("request_id").and_then(Value::as_str).map(str::to_owned);
+        let mut body = RawObject::parse(body).ok()?;
+        body.set_str("request_id", request_id);
+        Some((body.to_bytes().into(), upstream_id))
     }
 
     /// What the caller is told.

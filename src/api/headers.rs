@@ -48,6 +48,7 @@ pub fn request_info(
         unix_ms: i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX),
         forwarded: forwarded(headers, request_id),
         deadlines: Deadlines {
+            connect: deadline(headers, "x-weighbridge-connect-timeout-ms")?,
             first_byte: deadline(headers, "x-weighbridge-first-byte-timeout-ms")?,
             idle: deadline(headers, "x-weighbridge-idle-timeout-ms")?,
             total: deadline(headers, "x-weighbridge-total-timeout-ms")?,

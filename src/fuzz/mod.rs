@@ -61,6 +61,7 @@ const SURFACES: [Surface; 4] =
 
 fn show() -> Show {
     Show {
+        request_id: "req_1".to_owned(),
         id: "weighbridge-1".to_owned(),
         model: "auto".to_owned(),
         created: 1_700_000_000,

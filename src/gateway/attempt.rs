@@ -1,6 +1,9 @@
 //! One attempt at one deployment, up to the first content, and how its answer is read.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 
@@ -8,6 +11,7 @@ use super::{
     Gateway, RequestInfo,
     flow::{Flow, FlowSettings, Seen, malformed, with_reasoning_inside},
     forward::Answer,
+    makers::Makers,
     prepare::{Form, Prepared},
     relay::StreamStart,
 };
@@ -18,7 +22,7 @@ use crate::{
         embeddings::{EmbeddingRequest, read_cohere, read_gemini, read_openai_usage},
         failure::read_error,
         incoming::Incoming,
-        neutral::{Dialect, Surface},
+        neutral::{Dialect, PartBody, Surface},
         openai_chat::finish_reason,
         translate::{read_answer, write_answer},
     },
@@ -89,6 +93,7 @@ impl Gateway {
                 show: prepared.show.clone(),
                 price: card.price,
                 reasoning_beside_output: slot.provider().quirks.reasoning_beside_output,
+                makers: Arc::clone(&self.makers),
             });
             let start = first_content(attempt, flow, limits.first_byte);
             let (attempt, flow) =
@@ -107,7 +112,7 @@ impl Gateway {
         if !is_json {
             return Err(malformed("it is not JSON"));
         }
-        let (body, mut seen) = whole(body, request, prepared)?;
+        let (body, mut seen) = whole(body, request, prepared, &self.makers)?;
         if slot.provider().quirks.reasoning_beside_output {
             seen.usage = seen.usage.map(with_reasoning_inside);
         }
@@ -161,6 +166,7 @@ fn whole(
     body: Bytes,
     request: &Incoming,
     prepared: &Prepared,
+    makers: &Makers,
 ) -> Result<(Bytes, Seen), UpstreamError> {
     let (dialect, surface) = (prepared.dialect, request.surface);
     if let (Form::Vectors(api), Some(wanted)) = (prepared.form, &request.embeddings) {
@@ -194,6 +200,13 @@ fn whole(
         ..Seen::default()
     };
     if is_native {
+        for part in &answer.parts {
+            if let PartBody::Thinking { signature: Some(made), .. }
+            | PartBody::RedactedThinking(made) = &part.body
+            {
+                makers.note(made, &prepared.show.model);
+            }
+        }
         return Ok((body, seen));
     }
     Ok((write_answer(surface, &answer, &prepared.show).into(), seen))

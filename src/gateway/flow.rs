@@ -5,17 +5,18 @@
 //! socket's bytes, hands out what may go to the caller, and knows what has been seen: usage, the
 //! reason for the end, whether anything could be shown yet. It never hands out a broken frame.
 
-use std::mem;
+use std::{mem, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use serde_json::json;
 
+use super::makers::Makers;
 use crate::{
     protocol::{
         chunk::{ChunkFacts, DONE},
         failure::read_error,
         json::{RawObject, raw},
-        neutral::{Dialect, Event, Surface, Usage},
+        neutral::{Dialect, Event, PartKind, Surface, Usage},
         openai_chat::finish_reason,
         sse::{Frame, FrameReader, data_frame},
         translate::{Show, StreamDecoder, StreamEncoder},
@@ -26,6 +27,12 @@ use crate::{
 
 /// Largest single event of a stream (chosen: a whole image in base64 fits).
 const MAX_EVENT_BYTES: usize = 16 * 1024 * 1024;
+
+/// Longest answer that is translated as it streams, in bytes of text, reasoning and arguments
+/// (chosen: some eight million tokens). Some surfaces repeat the answer at its end, so it is held.
+const MAX_TRANSLATED_BYTES: usize = 32 * 1024 * 1024;
+/// How the first event of a stream begins, where a second one must not reach the caller.
+const BEGINNINGS: [&[u8]; 2] = [b"event: message_start", b"event: response.created"];
 
 /// What a stream has said so far.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -49,6 +56,7 @@ pub struct Seen {
 pub struct Flow {
     way: Way,
     surface: Surface,
+    request_id: String,
     reasoning_beside_output: bool,
     seen: Seen,
     /// Frames ready for the caller.
@@ -61,7 +69,13 @@ enum Way {
     /// Chat to chat, or completions to completions: the frequent case, read as lightly as can be.
     Chat { reader: FrameReader, include_usage: bool, price: Option<Price> },
     /// The same language on both sides.
-    Native { reader: FrameReader, decoder: Box<StreamDecoder>, started: bool },
+    Native {
+        reader: FrameReader,
+        decoder: Box<StreamDecoder>,
+        started: bool,
+        makers: Arc<Makers>,
+        model: String,
+    },
     /// Two languages.
     Translated { decoder: Box<StreamDecoder>, encoder: Box<StreamEncoder> },
 }
@@ -85,14 +99,18 @@ pub struct FlowSettings<'a> {
     pub price: Option<Price>,
     /// Whether the provider counts reasoning beside the output.
     pub reasoning_beside_output: bool,
+    /// Learns who signed what passes.
+    pub makers: Arc<Makers>,
 }
 
 impl Flow {
     /// A flow for one answer.
     pub fn new(settings: FlowSettings<'_>) -> Self {
         let reasoning_beside_output = settings.reasoning_beside_output;
-        let FlowSettings { surface, dialect, native, model, schema_tool, show, price, .. } =
-            settings;
+        let FlowSettings {
+            surface, dialect, native, model, schema_tool, show, price, makers, ..
+        } = settings;
+        let request_id = show.request_id.clone();
         let reader = FrameReader::new(MAX_EVENT_BYTES);
         let decoder = || Box::new(StreamDecoder::new(dialect, model, schema_tool, MAX_EVENT_BYTES));
         let way = if !native {
@@ -101,10 +119,11 @@ impl Flow {
         } else if matches!(surface, Surface::OpenAiChat | Surface::OpenAiCompletions) {
             Way::Chat { reader, include_usage: show.include_usage, price }
         } else {
-            Way::Native { reader, decoder: decoder(), started: false }
+            let (decoder, model) = (decoder(), model.to_owned());
+            Way::Native { reader, decoder, started: false, makers, model }
         };
         let (seen, ready) = (Seen::default(), Vec::new());
-        Self { way, surface, reasoning_beside_output, seen, ready, ready_bytes: 0 }
+        Self { way, surface, request_id, reasoning_beside_output, seen, ready, ready_bytes: 0 }
     }
 
     /// What has been seen so far.
@@ -190,7 +209,8 @@ impl Flow {
         match &mut self.way {
             Way::Translated { encoder, .. } => encoder.encode(&event),
             Way::Chat { .. } | Way::Native { .. } => {
-                StreamEncoder::new(self.surface, Show::default()).encode(&event)
+                let show = Show { request_id: self.request_id.clone(), ..Show::default() };
+                StreamEncoder::new(self.surface, show).encode(&event)
             }
         }
     }
@@ -259,11 +279,11 @@ impl Flow {
 
     fn native_frames(&mut self) -> Result<(), UpstreamError> {
         while !self.seen.finished {
-            let Way::Native { reader, decoder, started } = &mut self.way else { break };
+            let Way::Native { reader, decoder, started, .. } = &mut self.way else { break };
             let Some(frame) = reader.next_frame().map_err(malformed)? else { break };
             let events = decoder.push(&frame.raw);
             // A second beginning would make the caller's SDK throw away what it has.
-            let begins = frame.raw.starts_with(b"event: message_start");
+            let begins = BEGINNINGS.iter().any(|begin| frame.raw.starts_with(begin));
             let again = begins && mem::replace(started, *started || begins);
             let outcome = self.observe(&events);
             if outcome.is_ok() && !again {
@@ -275,7 +295,11 @@ impl Flow {
     }
 
     fn translate(&mut self, events: &[Event]) -> Result<(), UpstreamError> {
-        let outcome = self.observe(events);
+        let mut outcome = self.observe(events);
+        if self.seen.content_bytes > MAX_TRANSLATED_BYTES {
+            outcome =
+                Err(malformed(format_args!("it is larger than {MAX_TRANSLATED_BYTES} bytes")));
+        }
         let shown = match events {
             [shown @ .., Event::Error(_)] => shown,
             all => all,
@@ -296,6 +320,12 @@ impl Flow {
         };
         let seen = &mut self.seen;
         for event in events {
+            if let Way::Native { makers, model, .. } = &self.way
+                && let Event::Signature { signature: made, .. }
+                | Event::PartStart { kind: PartKind::RedactedThinking(made), .. } = event
+            {
+                makers.note(made, model);
+            }
             match event {
                 Event::PartStart { .. } | Event::Signature { .. } => seen.has_content = true,
                 Event::TextDelta { text: piece, .. }
@@ -342,6 +372,7 @@ mod tests {
             show: Show { include_usage: true, ..Show::default() },
             price: None,
             reasoning_beside_output: false,
+            makers: Arc::default(),
         })
     }
 
@@ -393,5 +424,18 @@ mod tests {
         let error = flow.close().unwrap_err();
         let frame = String::from_utf8(flow.error_frame(&error).to_vec()).unwrap();
         assert!(frame.contains("provider_answer_cut") && !frame.contains("[DONE]"), "{frame}");
+    }
+
+    #[test]
+    fn a_translated_answer_is_not_held_without_bound() {
+        let mut flow = flow(Surface::OpenAiResponses, Dialect::Anthropic);
+        flow.push(MESSAGES.as_bytes()).unwrap();
+        let text = "x".repeat(MAX_TRANSLATED_BYTES / 4);
+        let frame = format!(
+            "data: {{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{{\"type\":\"text_delta\",\"text\":\"{text}\"}}}}\n\n"
+        );
+        let mut pushed = (0..8).map(|_| flow.push(frame.as_bytes()));
+        let error = pushed.find_map(Result::err).unwrap();
+        assert_eq!(error.label(), "provider_malformed_answer");
     }
 }

@@ -38,6 +38,8 @@ pub struct RequestInfo {
 /// Deadlines that a caller sets for one request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Deadlines {
+    /// Bound on making a connection to a provider.
+    pub connect: Option<Duration>,
     /// Bound from sending the request to a provider to the first content.
     pub first_byte: Option<Duration>,
     /// Bound on silence inside an answer.
@@ -59,6 +61,7 @@ impl RequestInfo {
             None => None,
         };
         Some(Limits {
+            connect: shorter(self.deadlines.connect, provider.connect_timeout),
             first_byte: shorter(self.deadlines.first_byte, provider.first_byte_timeout),
             idle: shorter(self.deadlines.idle, provider.idle_timeout),
             total: [left, provider.total_timeout].into_iter().flatten().min(),

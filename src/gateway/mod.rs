@@ -9,6 +9,7 @@ mod flow;
 mod forward;
 mod house;
 mod info;
+mod makers;
 mod prepare;
 mod relay;
 mod resolve;
@@ -22,6 +23,7 @@ use std::{
 
 pub use house::{House, ReloadError, Reloaded};
 pub use info::{Deadlines, RequestInfo, forwarded};
+use makers::Makers;
 pub use relay::Relay;
 pub use resolve::Target;
 use sessions::Sessions;
@@ -63,6 +65,7 @@ pub struct Gateway {
     decisions: Option<Arc<DecisionLog>>,
     ledger: Option<Arc<Ledger>>,
     sessions: Arc<Sessions>,
+    makers: Arc<Makers>,
     stop: Stop,
 }
 
@@ -273,6 +276,7 @@ impl Gateway {
             decisions: None,
             ledger: None,
             sessions: Arc::default(),
+            makers: Arc::default(),
             stop,
         }
     }
@@ -299,6 +303,7 @@ impl Gateway {
             decisions: self.decisions.clone(),
             ledger: self.ledger.clone(),
             sessions: Arc::clone(&self.sessions),
+            makers: Arc::clone(&self.makers),
             stop: self.stop.clone(),
         }
     }

@@ -13,7 +13,7 @@ use crate::{
         neutral::{Dialect, Surface, Target, Warnings, Written},
         translate::{Show, write_request},
     },
-    upstream::{Api, Operation, UpstreamError},
+    upstream::{Api, Operation, Provider, UpstreamError},
 };
 
 /// A request as one candidate is asked.
@@ -72,12 +72,10 @@ impl Gateway {
             let message = format!("no provider is named `{}`", card.provider);
             return Err(UpstreamError::Connect(message).into());
         };
-        let dialect = match (card.mode, provider.api) {
-            (Some(Mode::Responses), Api::OpenAi | Api::Azure) => Dialect::OpenAiResponses,
-            _ => provider.dialect(request.surface),
-        };
+        let dialect = dialect(request, card, provider);
         let show = Show {
             id: answer_id(request.surface),
+            request_id: info.request_id.clone(),
             model: name.clone(),
             created: info.unix_time,
             include_usage: request.include_usage,
@@ -102,7 +100,8 @@ impl Gateway {
         }
         let operation = Operation::Converse { dialect, stream };
         let speaks = request.surface.speaks(dialect);
-        if speaks && !request.holds_foreign_signature() {
+        let named = speaks.then(|| self.makers.named(request, name)).flatten();
+        if speaks && named.is_none() && !request.holds_foreign_signature() {
             return Ok(prepared(operation, Form::Native, native()));
         }
         if let Some(field) = request.stored.first().filter(|_| !speaks) {
@@ -113,7 +112,10 @@ impl Gateway {
             );
             return Err(UpstreamError::Unsupported(message).into());
         }
-        let conversation = request.conversation().map_err(PrepareError::Request)?;
+        let conversation = match &named {
+            Some(named) => named,
+            None => request.conversation().map_err(PrepareError::Request)?,
+        };
         let target = Target {
             max_output_tokens: card.max_output_tokens.unwrap_or(DEFAULT_MAX_OUTPUT),
             json_schema: card.can(Ability::JsonSchema),
@@ -125,7 +127,7 @@ impl Gateway {
             ..Target::new(dialect, name)
         };
         let mut written = write_request(conversation, &target);
-        if dialect == Dialect::OpenAiChat {
+        if matches!(dialect, Dialect::OpenAiChat | Dialect::OpenAiResponses) {
             leave_out(&provider.quirks.rejects, &mut written);
         }
         Ok(Prepared {
@@ -138,6 +140,21 @@ impl Gateway {
             )
         })
     }
+}
+
+/// The language in which a candidate is asked.
+///
+/// A messages caller shows reasoning again in each turn. What OpenAI's reasoning models hand out
+/// survives that on responses only; stop texts, which responses do not have, go before it.
+fn dialect(request: &Incoming, card: &ModelCard, provider: &Provider) -> Dialect {
+    let is_openai = matches!(provider.api, Api::OpenAi | Api::Azure);
+    let reasons = card.abilities.has(Ability::Reasoning) == Some(true);
+    let stops = || request.conversation().is_ok_and(|conversation| !conversation.stop.is_empty());
+    let sealed = request.surface == Surface::Anthropic && reasons && provider.seals_reasoning();
+    if is_openai && (card.mode == Some(Mode::Responses) || sealed && !stops()) {
+        return Dialect::OpenAiResponses;
+    }
+    provider.dialect(request.surface)
 }
 
 /// Takes out the fields that a provider is known to refuse.

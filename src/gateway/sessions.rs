@@ -76,3 +76,23 @@ pub fn turn(request: &Incoming) -> Option<Turn> {
     }
     Some(if request.ends_with_tool_result { Turn::ToolResult } else { Turn::Instruction })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conversations_are_forgotten_after_an_hour_and_when_there_are_too_many() {
+        let pinned = |model: &str| Pinned { model: model.to_owned(), tier: 0, prompt_tokens: 1 };
+        let sessions = Sessions::default();
+        let start = Instant::now();
+        sessions.remember(1, pinned("a"), start);
+        let model = |after| sessions.find(1, start + after).map(|pinned| pinned.model);
+        assert_eq!(model(LIFETIME - Duration::from_secs(1)).as_deref(), Some("a"));
+        assert_eq!(model(LIFETIME), None);
+        for key in 0..2 * CAPACITY as u64 {
+            sessions.remember(key, pinned("b"), start);
+        }
+        assert!(sessions.0.len() <= CAPACITY);
+    }
+}

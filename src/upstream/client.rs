@@ -15,7 +15,9 @@ use reqwest::{
 
 use super::{
     Api, Credential, Observed, Operation, Provider, Slot, Tries, UpstreamError,
-    sign::add_signature, tries::Member,
+    connect::{Punctual, within},
+    sign::add_signature,
+    tries::Member,
 };
 
 /// Bytes of an error body that are read (chosen: error objects are far smaller; HTML pages are
@@ -48,6 +50,8 @@ pub struct Call<'a> {
 /// The deadlines of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
+    /// Bound on making a connection, where one is needed.
+    pub connect: Duration,
     /// Bound from sending the request to the head of the answer, and from there to the first
     /// content.
     pub first_byte: Duration,
@@ -78,6 +82,7 @@ impl Upstreams {
             .map(|provider| {
                 let client = Client::builder()
                     .connect_timeout(provider.connect_timeout)
+                    .connector_layer(Punctual)
                     // A redirect would carry the credential to a host that nobody configured.
                     .redirect(reqwest::redirect::Policy::none())
                     .user_agent(concat!("weighbridge/", env!("CARGO_PKG_VERSION")))
@@ -117,13 +122,14 @@ impl Upstreams {
         let started = Instant::now();
         let limits = call.limits;
         let request = request(slot, call)?;
-        let response = tokio::time::timeout(limits.first_byte, request.send())
+        let response = within(limits.connect, request.send());
+        let response = tokio::time::timeout(limits.first_byte, response)
             .await
             .map_err(|_| UpstreamError::Timeout {
                 deadline: "first_byte",
                 limit: limits.first_byte,
             })?
-            .map_err(|error| connection_error(&error, slot.provider(), limits))?;
+            .map_err(|error| connection_error(&error, limits))?;
         let attempt = Attempt { response, limits, started };
         if attempt.response.status().is_success() {
             Ok(attempt)
@@ -262,9 +268,9 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::try_from(date.duration_since(Timestamp::now())).unwrap_or_default())
 }
 
-fn connection_error(error: &reqwest::Error, provider: &Provider, limits: Limits) -> UpstreamError {
+fn connection_error(error: &reqwest::Error, limits: Limits) -> UpstreamError {
     if error.is_timeout() && error.is_connect() {
-        UpstreamError::Timeout { deadline: "connect", limit: provider.connect_timeout }
+        UpstreamError::Timeout { deadline: "connect", limit: limits.connect }
     } else if error.is_timeout() {
         total_passed(limits)
     } else if error.is_connect() {

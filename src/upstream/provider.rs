@@ -225,7 +225,18 @@ impl Provider {
         self.quirks.completions && matches!(self.api, Api::OpenAi | Api::Azure)
     }
 
-    /// The language in which a conversation from this surface is put to it.
+    /// Whether it hands its models' reasoning out sealed, on `/responses`, and takes it back: in
+    /// chat it would be lost between turns.
+    pub fn seals_reasoning(&self) -> bool {
+        let quirks = &self.quirks;
+        matches!(self.api, Api::OpenAi | Api::Azure)
+            && quirks.responses
+            && !quirks.reasoning_content
+            && !quirks.rejects.iter().any(|field| field == "include")
+    }
+
+    /// The language in which a conversation from this surface is put to it, whatever the model.
+    /// Chat goes before responses, of which many servers have a part only.
     pub fn dialect(&self, surface: Surface) -> Dialect {
         match self.api {
             Api::OpenAi | Api::Azure => match surface {

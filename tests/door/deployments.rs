@@ -151,6 +151,28 @@ async fn a_callers_own_deadline_is_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_callers_connect_deadline_shortens_the_providers_and_never_lengthens_it() {
+    // It takes connections and leaves the handshake of TLS unanswered.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("https://{}/v1", silent.local_addr().unwrap());
+    for (own, asked, kept) in [(10_000, "150", 150), (150, "60000", 150)] {
+        let settings = format!("connect_timeout_ms = {own}");
+        let text = LAYOUT.replace("{base}", &address).replace("{provider}", &settings);
+        let text = ["{small}", "{large}", "{tier}", "{policy}"]
+            .iter()
+            .fold(text, |text, name| text.replace(name, ""));
+        let house = House::open(&text).await;
+        let request = house.chat(json!({"model": "small"}));
+        let response =
+            request.header("x-weighbridge-connect-timeout-ms", asked).send().await.unwrap();
+        assert_eq!(response.status(), 504);
+        let error = json_of(response).await["error"].clone();
+        let expected = format!("connect deadline of {kept} ms");
+        assert!(error["message"].as_str().unwrap().contains(&expected), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_conversation_keeps_its_model_until_the_score_or_the_price_says_otherwise() {
     let house = house("", "", "", "").await;
     let long = "Some context that was read before. ".repeat(150);

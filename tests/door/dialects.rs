@@ -6,9 +6,10 @@ use crate::house::{House, header, json_of};
 
 /// One provider of each kind, at one scripted upstream, and a model `m-KIND` at each.
 /// `{script}` is what the models do; `{root}` the upstream's address without a path.
-const EVERY_KIND: &str = r#"
+pub const EVERY_KIND: &str = r#"
 [server]
 listen = "127.0.0.1:0"
+shutdown_grace_ms = 300
 [providers.openai-like]
 base_url = "{base}"
 [providers.responder]
@@ -61,21 +62,21 @@ upstream_name = "up{script}"
 tiers = [{ name = "only", models = ["m-claude"] }]
 "#;
 
-const MODELS: [&str; 7] =
+pub const MODELS: [&str; 7] =
     ["m-openai", "m-responder", "m-claude", "m-google", "m-microsoft", "m-amazon", "m-coherent"];
 
 /// Where conversations are asked for.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Surface {
+pub enum Surface {
     Chat,
     Responses,
     Messages,
 }
 
-const SURFACES: [Surface; 3] = [Surface::Chat, Surface::Responses, Surface::Messages];
+pub const SURFACES: [Surface; 3] = [Surface::Chat, Surface::Responses, Surface::Messages];
 
 impl Surface {
-    fn path(self) -> &'static str {
+    pub fn path(self) -> &'static str {
         match self {
             Self::Chat => "/v1/chat/completions",
             Self::Responses => "/v1/responses",
@@ -84,7 +85,7 @@ impl Surface {
     }
 
     /// "What is rain?", with fields added or replaced.
-    fn body(self, model: &str, stream: bool, fields: Value) -> String {
+    pub fn body(self, model: &str, stream: bool, fields: Value) -> String {
         let mut body = match self {
             Self::Responses => json!({"model": model, "input": "What is rain?"}),
             Self::Chat | Self::Messages => json!({
@@ -123,7 +124,7 @@ impl Surface {
     }
 
     /// The text of a stream, and whether it ended as its protocol says.
-    fn streamed(self, stream: &str) -> (String, bool) {
+    pub fn streamed(self, stream: &str) -> (String, bool) {
         let events = stream.split("\n\n").filter_map(|frame| {
             frame.lines().find_map(|line| line.strip_prefix("data: ")).map(str::to_owned)
         });
@@ -152,7 +153,7 @@ impl Surface {
     }
 
     /// The message of an error body in the surface's own shape.
-    fn error(self, body: &Value) -> String {
+    pub fn error(self, body: &Value) -> String {
         if self == Self::Messages {
             assert_eq!(body["type"], "error", "{body}");
             assert!(body["request_id"].is_string(), "{body}");
@@ -164,11 +165,11 @@ impl Surface {
     }
 }
 
-async fn house(script: &str) -> House {
+pub async fn house(script: &str) -> House {
     House::open(&EVERY_KIND.replace("{script}", script)).await
 }
 
-const ANSWER: &str =
+pub const ANSWER: &str =
     "This is up, a scripted model: no provider was called. You asked: What is rain?";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -499,4 +500,29 @@ async fn reasoning_that_another_provider_signed_does_not_reach_a_native_one() {
     });
     let response = house.post("/v1/responses", body.to_string()).send().await.unwrap();
     assert_eq!(response.status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_names_the_request_as_its_headers_do() {
+    for (script, stream) in
+        [("?status=400", false), ("?status=500", false), ("?error_frame=2", true)]
+    {
+        let house = house(script).await;
+        for model in ["m-claude", "m-openai"] {
+            let body = Surface::Messages.body(model, stream, json!({}));
+            let request = house.post("/v1/messages", body).header("x-request-id", "req_mine");
+            let response = request.send().await.unwrap();
+            for name in ["request-id", "x-request-id", "x-weighbridge-request-id"] {
+                assert_eq!(header(&response, name), "req_mine", "{model} {script}");
+            }
+            let upstream = header(&response, "x-upstream-request-id");
+            let said = response.text().await.unwrap();
+            let error = said.split("event: error\ndata: ").last().unwrap();
+            let error: Value = serde_json::from_str(error.trim()).unwrap();
+            assert_eq!(error["request_id"], "req_mine", "{model} {script}");
+            if (model, script) == ("m-claude", "?status=400") {
+                assert!(upstream.starts_with("req_") && upstream != "req_mine", "{upstream}");
+            }
+        }
+    }
 }

@@ -137,6 +137,7 @@ fn pretty(json: &str) -> String {
 
 fn show() -> Show {
     Show {
+        request_id: "req-1".to_owned(),
         id: "weighbridge-1".to_owned(),
         model: "model-1".to_owned(),
         created: 1_700_000_000,

@@ -206,19 +206,25 @@ struct Conversation {
 impl Conversation {
     fn parse(request: &Reader<'_>, model: &str) -> Result<Self, Bad> {
         let mut conversation = Self::default();
-        conversation.system(request)?;
+        conversation.system(request, "system")?;
         // Ids of the calls that the message before made.
         let mut open_calls: Vec<&str> = Vec::new();
         for (number, message) in request.some_objects("messages")?.iter().enumerate() {
             message.only(&["role", "content"])?;
             let role = message.required_string("role")?;
-            if role != "user" && role != "assistant" {
-                let sentence = "Input should be 'user' or 'assistant'";
+            if !matches!(role, "user" | "assistant" | "system") {
+                let sentence = "Input should be 'user', 'assistant' or 'system'";
                 return Err(Bad::says(message.path_of("role"), sentence));
             }
             if number == 0 && role != "user" {
                 let sentence = "first message must use the \"user\" role";
                 return Err(Bad::says("messages", sentence));
+            }
+            // Instructions in the middle ("Mid-conversation system messages"): texts only.
+            if role == "system" {
+                conversation.tokens += TOKENS_PER_MESSAGE;
+                conversation.system(message, "content")?;
+                continue;
             }
             conversation.message(message, role, model, &mut open_calls)?;
         }
@@ -234,16 +240,16 @@ impl Conversation {
         Ok(conversation)
     }
 
-    fn system(&mut self, request: &Reader<'_>) -> Result<(), Bad> {
-        if let Some(Value::String(text)) = request.get("system") {
+    fn system(&mut self, from: &Reader<'_>, field: &str) -> Result<(), Bad> {
+        if let Some(Value::String(text)) = from.get(field) {
             self.tokens += tokens::count(text);
             return Ok(());
         }
-        for block in request.objects("system")? {
+        for block in from.objects(field)? {
             if block.required_string("type")? != "text" {
                 return Err(Bad::says(block.path_of("type"), "Input should be 'text'"));
             }
-            self.tokens += tokens::count(text_of(&block, "system")?);
+            self.tokens += tokens::count(text_of(&block, field)?);
             self.cache_controls += usize::from(block.get("cache_control").is_some());
         }
         Ok(())

@@ -113,17 +113,25 @@ fn part(block: Block, model: &str) -> PartBody {
 /// Writes an answer for a caller.
 pub fn write_answer(answer: &Answer, show: &Show) -> RawObject {
     let mut content = Vec::new();
-    for part in &answer.parts {
+    for (at, part) in answer.parts.iter().enumerate() {
         let block = match &part.body {
             PartBody::Text(text) | PartBody::Refusal(text) => {
                 object! { "type": "text", "text": text }
             }
-            PartBody::Thinking { text, signature } => thinking_block(text, signature.as_ref()),
+            PartBody::Thinking { text, signature } => {
+                let next = answer.parts.get(at + 1).and_then(call_signature);
+                thinking_block(text, signature.as_ref().or(next))
+            }
             PartBody::RedactedThinking(data) => redacted_block(data),
             PartBody::ToolCall(call) => {
-                // This dialect has no place for a call's signature: it goes before the call, as
-                // reasoning without text.
-                content.extend(call.signature.as_ref().map(|made| thinking_block("", Some(made))));
+                // This dialect has no place for a call's signature: it goes to the reasoning just
+                // before the call, or makes one without text.
+                let before = at.checked_sub(1).and_then(|at| answer.parts.get(at));
+                let carried = before.is_some_and(|part| {
+                    matches!(part.body, PartBody::Thinking { signature: None, .. })
+                });
+                let made = call.signature.as_ref().filter(|_| !carried);
+                content.extend(made.map(|made| thinking_block("", Some(made))));
                 // Text that is no JSON stays readable inside the object.
                 let input = call.input("", &mut Warnings::default());
                 object! { "type": "tool_use", "id": call.id, "name": call.name, "input": input }
@@ -145,6 +153,13 @@ pub fn write_answer(answer: &Answer, show: &Show) -> RawObject {
         "stop_reason": stop_reason(effective_stop(answer)),
         "stop_sequence": answer.stop_sequence,
         "usage": usage_object(&answer.usage.unwrap_or_default()),
+    }
+}
+
+fn call_signature(part: &Part) -> Option<&Signature> {
+    match &part.body {
+        PartBody::ToolCall(call) => call.signature.as_ref(),
+        _ => None,
     }
 }
 

@@ -3,6 +3,8 @@
 //! The JSON `type` says what the `event:` line says, so the line is not needed. What providers
 //! get wrong is tolerated: a second `message_start`, deltas of another kind than their block.
 
+use std::collections::HashMap;
+
 use serde::Deserialize;
 
 use super::{
@@ -22,7 +24,7 @@ pub struct Decoder {
     usage: Option<WireUsage>,
     stop: Option<(Stop, Option<String>)>,
     /// Blocks that are tool calls, and whether their input came whole at their start.
-    calls: Vec<(u64, bool)>,
+    calls: HashMap<u64, bool>,
 }
 
 #[derive(Deserialize)]
@@ -68,7 +70,7 @@ impl Decoder {
                     self.delta(index, delta, parts);
                 }
             }
-            Some("content_block_stop") => match self.calls.iter().any(|(key, _)| *key == index) {
+            Some("content_block_stop") => match self.calls.contains_key(&index) {
                 true => parts.end_call(index),
                 false => parts.end_prose(),
             },
@@ -145,7 +147,7 @@ impl Decoder {
                 let input = block.input.filter(|input| {
                     input.is_object() && !input.text().chars().all(|c| "{} \n\t".contains(c))
                 });
-                self.calls.push((index, input.is_some()));
+                self.calls.insert(index, input.is_some());
                 if let Some(input) = input {
                     parts.arguments(index, input.text());
                 }
@@ -163,7 +165,7 @@ impl Decoder {
         // Input of blocks that are no tool calls of the caller's (server tools) is not theirs;
         // a whole input that came before is not repeated.
         if let Some(fragment) = delta.partial_json
-            && self.calls.contains(&(index, false))
+            && self.calls.get(&index) == Some(&false)
         {
             parts.arguments(index, &fragment);
         }

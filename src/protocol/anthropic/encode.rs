@@ -3,7 +3,7 @@
 //! Blocks never overlap here, while neutral parts may: events of a part that begins before the
 //! one on the wire has ended wait until it has.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 
 use super::{answer::redacted_block, stop_reason, usage_object};
 use crate::protocol::{
@@ -21,13 +21,26 @@ pub struct Encoder {
     id: String,
     started: bool,
     usage: Usage,
-    /// The part on the wire, and whether it is reasoning.
-    open: Option<(usize, bool)>,
+    /// The part on the wire.
+    open: Option<Open>,
     /// The next block's index.
     next_block: usize,
-    /// Events of parts that have to wait.
-    waiting: VecDeque<Event>,
+    /// The block on the wire is reasoning that has ended unsigned; its end is not written yet: the
+    /// signature of a call that follows belongs to it.
+    unsigned: bool,
+    /// Events of parts that have to wait, by part.
+    waiting: BTreeMap<usize, Vec<Event>>,
     refused: bool,
+}
+
+/// The part on the wire.
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    part: usize,
+    /// Whether it is reasoning.
+    thinks: bool,
+    /// Whether its signature has been written.
+    signed: bool,
 }
 
 impl Encoder {
@@ -40,7 +53,8 @@ impl Encoder {
             usage: Usage::default(),
             open: None,
             next_block: 0,
-            waiting: VecDeque::new(),
+            unsigned: false,
+            waiting: BTreeMap::new(),
             refused: false,
         }
     }
@@ -51,11 +65,13 @@ impl Encoder {
             Event::Start { id, .. } => self.id = self.show.id_or(id).to_owned(),
             Event::Usage(usage) => self.usage = *usage,
             Event::Error(error) => {
-                let body = failure::write_error(Dialect::Anthropic, error, &self.show.id);
+                self.end_unsigned(out);
+                let body = failure::write_error(Dialect::Anthropic, error, &self.show.request_id);
                 self.put("error", &body, out);
             }
             Event::Finish { stop, stop_sequence, usage } => {
                 self.start(out);
+                self.end_unsigned(out);
                 self.usage = usage.unwrap_or(self.usage);
                 let stop = match stop {
                     Stop::EndTurn if self.refused => Stop::ContentFilter,
@@ -72,8 +88,20 @@ impl Encoder {
             }
             _ => {
                 self.start(out);
-                self.waiting.push_back(event.clone());
-                self.drain(out);
+                let Some(part) = part_of(event) else { return };
+                if self.open.is_some_and(|open| open.part != part) {
+                    self.waiting.entry(part).or_default().push(event.clone());
+                    return;
+                }
+                self.write(event, out);
+                // Parts are numbered in the order in which they started.
+                while self.open.is_none()
+                    && let Some((_, events)) = self.waiting.pop_first()
+                {
+                    for event in &events {
+                        self.write(event, out);
+                    }
+                }
             }
         }
     }
@@ -97,32 +125,19 @@ impl Encoder {
         self.put("message_start", &event, out);
     }
 
-    /// Writes what waits for nothing: all that belongs to the open part, then the next part.
-    fn drain(&mut self, out: &mut Vec<u8>) {
-        loop {
-            let ready = self.waiting.iter().position(|event| match self.open {
-                Some((open, _)) => part_of(event) == Some(open),
-                None => true,
-            });
-            let Some(event) = ready.and_then(|at| self.waiting.remove(at)) else { return };
-            self.write(event, out);
-        }
-    }
-
-    fn write(&mut self, event: Event, out: &mut Vec<u8>) {
+    fn write(&mut self, event: &Event, out: &mut Vec<u8>) {
         match event {
             Event::PartStart { index, kind } => {
-                self.refused |= kind == PartKind::Refusal;
-                if let PartKind::ToolCall { signature: Some(made), .. } = &kind {
-                    // A call's signature goes before it, as reasoning without text.
-                    self.block_start(&PartKind::Thinking, out);
-                    self.signature(made, out);
-                    self.block_stop(out);
+                let thinks = *kind == PartKind::Thinking;
+                self.refused |= *kind == PartKind::Refusal;
+                if let PartKind::ToolCall { signature: Some(made), .. } = kind {
+                    self.seal(made, out);
                 }
-                self.open = Some((index, kind == PartKind::Thinking));
-                self.block_start(&kind, out);
+                self.end_unsigned(out);
+                self.open = Some(Open { part: *index, thinks, signed: false });
+                self.block_start(kind, out);
             }
-            Event::TextDelta { text, .. } if matches!(self.open, Some((_, true))) => {
+            Event::TextDelta { text, .. } if self.open.is_some_and(|open| open.thinks) => {
                 self.delta(&object! { "type": "thinking_delta", "thinking": text }, out);
             }
             Event::TextDelta { text, .. } => {
@@ -132,12 +147,35 @@ impl Encoder {
                 let delta = object! { "type": "input_json_delta", "partial_json": fragment };
                 self.delta(&delta, out);
             }
-            Event::Signature { signature, .. } => self.signature(&signature, out),
+            Event::Signature { signature, .. } => {
+                if let Some(open) = &mut self.open {
+                    open.signed = true;
+                }
+                self.signature(signature, out);
+            }
             Event::PartEnd { .. } => {
-                self.open = None;
-                self.block_stop(out);
+                let ended = self.open.take();
+                self.unsigned = ended.is_some_and(|open| open.thinks && !open.signed);
+                if !self.unsigned {
+                    self.block_stop(out);
+                }
             }
             Event::Start { .. } | Event::Usage(_) | Event::Finish { .. } | Event::Error(_) => {}
+        }
+    }
+
+    /// A call has no place for a signature here: it goes to the reasoning just before the call, or
+    /// makes one without text.
+    fn seal(&mut self, made: &Signature, out: &mut Vec<u8>) {
+        if !std::mem::replace(&mut self.unsigned, true) {
+            self.block_start(&PartKind::Thinking, out);
+        }
+        self.signature(made, out);
+    }
+
+    fn end_unsigned(&mut self, out: &mut Vec<u8>) {
+        if std::mem::take(&mut self.unsigned) {
+            self.block_stop(out);
         }
     }
 

@@ -196,7 +196,8 @@ impl Writer<'_> {
         let mut system = self.conversation.system.clone();
         let mut merged: Vec<(Role, Vec<RawObject>, Vec<RawObject>)> = Vec::new();
         for turn in &self.conversation.turns {
-            if turn.role == Role::System {
+            // Some models take instructions in the middle; a caller of this surface knows which.
+            if turn.role == Role::System && self.conversation.origin != ME {
                 self.warn("system_moved", &turn.path);
                 system.extend(turn.parts.iter().cloned());
                 continue;
@@ -212,7 +213,11 @@ impl Writer<'_> {
         }
         let message = |(role, results, others): (Role, Vec<RawObject>, Vec<RawObject>)| {
             let content: Vec<RawObject> = results.into_iter().chain(others).collect();
-            let role = if role == Role::Assistant { "assistant" } else { "user" };
+            let role = match role {
+                Role::System => "system",
+                Role::User => "user",
+                Role::Assistant => "assistant",
+            };
             // An empty message is refused.
             (!content.is_empty()).then(|| object! { "role": role, "content": content })
         };
@@ -364,7 +369,9 @@ fn tools(
     }
     let choice = match (&schema_tool, &conversation.tool_choice) {
         // With tools of the caller's beside it, the model must be free to call those first.
-        (Some(_), _) if tools.len() > 1 => Some(object! { "type": "any" }),
+        (Some(_), choice) if tools.len() > 1 && *choice != Some(ToolChoice::None) => {
+            Some(object! { "type": "any" })
+        }
         (Some(name), _) => Some(object! { "type": "tool", "name": name }),
         (None, Some(ToolChoice::Auto)) => Some(object! { "type": "auto" }),
         (None, Some(ToolChoice::None)) => Some(object! { "type": "none" }),

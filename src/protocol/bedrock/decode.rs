@@ -1,5 +1,7 @@
 //! ConverseStream, message by message.
 
+use std::collections::HashSet;
+
 use serde::Deserialize;
 
 use super::answer::WireUsage;
@@ -17,7 +19,7 @@ pub struct Decoder {
     model: String,
     stop: Option<Stop>,
     /// Blocks that are tool calls.
-    calls: Vec<u64>,
+    calls: HashSet<u64>,
 }
 
 #[derive(Deserialize)]
@@ -67,7 +69,7 @@ struct ReasoningDelta {
 impl Decoder {
     /// A decoder for an answer of this model: the stream does not name it.
     pub fn new(model: &str) -> Self {
-        Self { model: model.to_owned(), stop: None, calls: Vec::new() }
+        Self { model: model.to_owned(), stop: None, calls: HashSet::new() }
     }
 
     /// Reads one message. Returns whether the answer is complete.
@@ -86,7 +88,7 @@ impl Decoder {
                 if let Some(call) = event.start.and_then(|start| start.tool_use) {
                     let id = call.tool_use_id.unwrap_or_default();
                     let name = call.name.unwrap_or_default();
-                    self.calls.push(index);
+                    self.calls.insert(index);
                     parts.call(index, &id, &name, None, || format!("call_{index}"));
                 }
             }

@@ -282,6 +282,9 @@ fn document_name(title: Option<&str>, number: usize) -> String {
 }
 
 /// Tools, their choice, and the tool that stands in for a JSON schema.
+///
+/// Converse has no word for "none": the caller's tools are left out, unless the conversation holds
+/// calls, which it refuses without the tools' configuration.
 fn tools(
     conversation: &Conversation,
     body: &mut RawObject,
@@ -294,7 +297,12 @@ fn tools(
         object! { "toolSpec": spec }
     };
     let mut tools = Vec::new();
-    for (at, tool) in conversation.tools.iter().enumerate() {
+    let none = conversation.tool_choice == Some(ToolChoice::None);
+    let offered: &[Tool] = match none && !conversation.has_tool_parts() {
+        true => &[],
+        false => &conversation.tools,
+    };
+    for (at, tool) in offered.iter().enumerate() {
         let Tool::Function(function) = tool else {
             warnings.add("tool_dropped", format!("tools[{at}]"));
             continue;
@@ -319,7 +327,7 @@ fn tools(
     }
     let mut config = object! { "tools": tools };
     let choice = match (&schema_tool, &conversation.tool_choice) {
-        (Some(_), _) if tools.len() > 1 => Some(object! { "any": RawObject::default() }),
+        (Some(_), _) if tools.len() > 1 && !none => Some(object! { "any": RawObject::default() }),
         (Some(name), _) => Some(object! { "tool": object! { "name": name } }),
         (None, Some(ToolChoice::Auto)) => Some(object! { "auto": RawObject::default() }),
         (None, Some(ToolChoice::Required)) => Some(object! { "any": RawObject::default() }),

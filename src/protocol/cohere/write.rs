@@ -1,6 +1,8 @@
 //! A request for Cohere: the chat request of [`super::super::openai_chat`], with the fields that
 //! are called differently renamed and those that Cohere does not have left out.
 
+use serde::Deserialize;
+
 use crate::protocol::{
     json::{Json, RawObject, object},
     neutral::{Conversation, Dialect, Effort, Target, ToolChoice, Warnings, Written},
@@ -27,10 +29,12 @@ pub fn write_request(conversation: &Conversation, target: &Target<'_>) -> Writte
     match &conversation.tool_choice {
         Some(ToolChoice::None) => body.put("tool_choice", "NONE"),
         Some(ToolChoice::Required) => body.put("tool_choice", "REQUIRED"),
-        Some(ToolChoice::Named(_)) => {
-            // Any tool is the nearest that can be asked for.
+        Some(ToolChoice::Named(name)) => {
+            // Some tool must be called, and no other is on offer.
+            if !offer_only(name, &mut body) {
+                warnings.add("tool_choice_weakened", "tool_choice");
+            }
             body.put("tool_choice", "REQUIRED");
-            warnings.add("tool_choice_weakened", "tool_choice");
         }
         Some(ToolChoice::Auto) | None => {}
     }
@@ -53,6 +57,27 @@ pub fn write_request(conversation: &Conversation, target: &Target<'_>) -> Writte
         body.put("thinking", &thinking);
     }
     Written { body: body.to_bytes(), warnings, schema_tool: None }
+}
+
+/// Leaves one tool in the list. A name that is not in it changes nothing and gives `false`.
+fn offer_only(name: &str, body: &mut RawObject) -> bool {
+    #[derive(Deserialize)]
+    struct Tool {
+        function: Function,
+    }
+    #[derive(Deserialize)]
+    struct Function {
+        name: String,
+    }
+    let tools = body.get("tools").map(|tools| serde_json::from_str::<Vec<Json>>(tools.get()));
+    let tools = tools.and_then(Result::ok).unwrap_or_default();
+    let is_named = |tool: &Json| tool.read::<Tool>().is_some_and(|tool| tool.function.name == name);
+    let named = tools.into_iter().find(is_named);
+    if let Some(tool) = &named {
+        body.remove("tools");
+        body.put("tools", &[tool]);
+    }
+    named.is_some()
 }
 
 fn rename(body: &mut RawObject, from: &str, to: &str) {

@@ -142,8 +142,8 @@ impl Writer<'_> {
 
     fn parts(&mut self, parts: &[Part], path: &str) -> Vec<RawObject> {
         let mut written = Vec::new();
-        // A surface without a place for a call's signature carries it in reasoning without text
-        // before the call.
+        // A surface without a place for a call's signature carries it in the reasoning just before
+        // the call; Gemini itself signs calls and texts, not the reasoning that it shows.
         let mut carried: Option<&Signature> = None;
         let mut first_call = true;
         for (at, part) in parts.iter().enumerate() {
@@ -153,9 +153,13 @@ impl Writer<'_> {
             }
             match &part.body {
                 PartBody::Thinking { text, signature: Some(made) }
-                    if text.is_empty() && self.target.takes(made) =>
+                    if self.target.takes(made)
+                        && (text.is_empty() || parts.get(at + 1).is_some_and(is_unsigned_call)) =>
                 {
                     carried = Some(made);
+                    if !text.is_empty() {
+                        written.push(object! { "text": text, "thought": true });
+                    }
                 }
                 PartBody::ToolCall(call) => {
                     let made = call.signature.as_ref().or(carried.take());
@@ -286,6 +290,10 @@ impl Writer<'_> {
         } });
         written.extend(media);
     }
+}
+
+fn is_unsigned_call(part: &Part) -> bool {
+    matches!(&part.body, PartBody::ToolCall(call) if call.signature.is_none())
 }
 
 /// The media type that a URL's ending promises; `None` leaves it to the provider.

@@ -5,6 +5,8 @@
 //! [`super::event`]: parts start before their deltas and end once, and no piece of a tool call's
 //! arguments is lost, not even one that comes before the tool's name.
 
+use std::collections::{BTreeMap, HashMap};
+
 use super::{Event, PartKind, Signature, Stop, Usage};
 
 /// The events so far and the parts that are open.
@@ -15,7 +17,11 @@ pub struct Parts {
     next_index: usize,
     /// The open text, thinking or refusal.
     prose: Option<(usize, PartKind)>,
-    calls: Vec<Call>,
+    /// The open calls, numbered in the order in which they began.
+    calls: BTreeMap<u64, Call>,
+    /// The last of them under each of the provider's names.
+    by_key: HashMap<u64, u64>,
+    next_call: u64,
     /// A tool has been called.
     called: bool,
     usage: Option<Usage>,
@@ -24,8 +30,6 @@ pub struct Parts {
 /// An open tool call.
 #[derive(Debug)]
 struct Call {
-    /// The provider's name for it within the stream.
-    key: u64,
     id: String,
     name: String,
     signature: Option<Signature>,
@@ -101,28 +105,36 @@ impl Parts {
         made_id: impl FnOnce() -> String,
     ) {
         self.end_prose();
-        let known = self.calls.iter().rposition(|call| call.key == key);
-        let same = known.and_then(|at| self.calls.get_mut(at)).filter(|call| {
+        let known = self.by_key.get(&key).copied();
+        let same = known.and_then(|number| self.calls.get_mut(&number)).filter(|call| {
             let same_id = id.is_empty() || call.id.is_empty() || call.id == id;
             same_id || name.is_empty()
         });
-        match same {
-            Some(call) if call.index.is_none() => {
-                if !id.is_empty() {
-                    id.clone_into(&mut call.id);
+        let number = match (same, known) {
+            (Some(call), Some(number)) => {
+                if call.index.is_none() {
+                    if !id.is_empty() {
+                        id.clone_into(&mut call.id);
+                    }
+                    call.name.push_str(name);
+                    call.signature = signature.or(call.signature.take());
                 }
-                call.name.push_str(name);
-                call.signature = signature.or(call.signature.take());
+                number
             }
-            Some(_) => {}
-            None => {
+            _ => {
+                let number = self.next_call;
+                self.next_call += 1;
                 let id = if id.is_empty() { made_id() } else { id.to_owned() };
                 let name = name.to_owned();
-                let held = String::new();
-                self.calls.push(Call { key, id, name, signature, index: None, held });
+                let call = Call { id, name, signature, index: None, held: String::new() };
+                self.calls.insert(number, call);
+                self.by_key.insert(key, number);
+                number
             }
+        };
+        if self.calls.get(&number).is_some_and(|call| !call.name.is_empty()) {
+            self.start_call(number);
         }
-        self.name_calls(false);
     }
 
     /// A piece of a call's arguments.
@@ -130,7 +142,8 @@ impl Parts {
         if fragment.is_empty() {
             return;
         }
-        let Some(call) = self.calls.iter_mut().rfind(|call| call.key == key) else { return };
+        let number = self.by_key.get(&key);
+        let Some(call) = number.and_then(|number| self.calls.get_mut(number)) else { return };
         match call.index {
             Some(index) => {
                 let fragment = fragment.to_owned();
@@ -142,10 +155,11 @@ impl Parts {
 
     /// A call is complete.
     pub fn end_call(&mut self, key: u64) {
-        if let Some(at) = self.calls.iter().rposition(|call| call.key == key)
-            && let Some(index) = self.calls.get(at).and_then(|call| call.index)
+        if let Some(number) = self.by_key.get(&key).copied()
+            && let Some(index) = self.calls.get(&number).and_then(|call| call.index)
         {
-            self.calls.remove(at);
+            self.calls.remove(&number);
+            self.by_key.remove(&key);
             self.events.push(Event::PartEnd { index });
         }
     }
@@ -160,8 +174,13 @@ impl Parts {
     /// All open parts are complete.
     pub fn end_all(&mut self) {
         self.end_prose();
-        self.name_calls(true);
-        for index in std::mem::take(&mut self.calls).into_iter().filter_map(|call| call.index) {
+        // Those whose names never came have to start first.
+        let numbers: Vec<u64> = self.calls.keys().copied().collect();
+        for number in numbers {
+            self.start_call(number);
+        }
+        self.by_key.clear();
+        for index in std::mem::take(&mut self.calls).into_values().filter_map(|call| call.index) {
             self.events.push(Event::PartEnd { index });
         }
     }
@@ -213,23 +232,20 @@ impl Parts {
         index
     }
 
-    /// Starts the calls whose names are known; at the end, those without a name too.
-    fn name_calls(&mut self, at_the_end: bool) {
-        let mut calls = std::mem::take(&mut self.calls);
-        for call in calls.iter_mut().filter(|call| call.index.is_none()) {
-            if call.name.is_empty() && !at_the_end {
-                continue;
-            }
-            let (id, name) = (call.id.clone(), call.name.clone());
-            let signature = call.signature.take();
-            let index = self.part_start(PartKind::ToolCall { id, name, signature });
+    /// Starts a call, unless it has started.
+    fn start_call(&mut self, number: u64) {
+        let Some(call) = self.calls.get_mut(&number).filter(|call| call.index.is_none()) else {
+            return;
+        };
+        let (id, name) = (call.id.clone(), call.name.clone());
+        let (signature, fragment) = (call.signature.take(), std::mem::take(&mut call.held));
+        let index = self.part_start(PartKind::ToolCall { id, name, signature });
+        if let Some(call) = self.calls.get_mut(&number) {
             call.index = Some(index);
-            self.called = true;
-            let fragment = std::mem::take(&mut call.held);
-            if !fragment.is_empty() {
-                self.events.push(Event::ArgumentsDelta { index, fragment });
-            }
         }
-        self.calls = calls;
+        self.called = true;
+        if !fragment.is_empty() {
+            self.events.push(Event::ArgumentsDelta { index, fragment });
+        }
     }
 }

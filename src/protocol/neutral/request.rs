@@ -85,6 +85,12 @@ impl Conversation {
         });
         calls.collect()
     }
+
+    /// Whether tools have been called, or have answered, in what was said so far.
+    pub fn has_tool_parts(&self) -> bool {
+        let mut parts = self.turns.iter().flat_map(|turn| &turn.parts);
+        parts.any(|part| matches!(part.body, PartBody::ToolCall(_) | PartBody::ToolResult(_)))
+    }
 }
 
 /// Who speaks.

@@ -1,5 +1,7 @@
 //! A stream for a caller who speaks chat completions.
 
+use std::collections::HashMap;
+
 use super::{
     answer::{redacted_block, thinking_block},
     finish_reason, usage_object,
@@ -20,19 +22,19 @@ pub struct Encoder {
     id: String,
     /// The texts of the reasoning so far, which its signature is written beside.
     seen: Accumulator,
-    /// The part numbers of the tool calls, in the order of their indexes.
-    calls: Vec<usize>,
+    /// The indexes of the tool calls, by their parts.
+    calls: HashMap<usize, usize>,
 }
 
 impl Encoder {
     /// An encoder for one answer.
     pub fn new(show: Show) -> Self {
-        Self { show, id: String::new(), seen: Accumulator::default(), calls: Vec::new() }
+        Self { show, id: String::new(), seen: Accumulator::default(), calls: HashMap::new() }
     }
 
     /// Writes what one event is in this dialect; the last one ends with `[DONE]`.
     pub fn encode(&mut self, event: &Event, out: &mut Vec<u8>) {
-        if matches!(event, Event::PartStart { .. } | Event::TextDelta { .. }) {
+        if !matches!(event, Event::ArgumentsDelta { .. } | Event::Usage(_)) {
             self.seen.add(event);
         }
         match event {
@@ -48,7 +50,7 @@ impl Encoder {
                 if let Some(made) = signature {
                     call.put("extra_content", &google_signature(made, Dialect::OpenAiChat));
                 }
-                self.calls.push(*index);
+                self.calls.insert(*index, self.calls.len());
                 self.delta(object! { "tool_calls": [call] }, out);
             }
             Event::PartStart { kind: PartKind::RedactedThinking(data), .. } => {
@@ -67,13 +69,16 @@ impl Encoder {
                 let call = object! { "index": self.call_index(*index), "function": function };
                 self.delta(object! { "tool_calls": [call] }, out);
             }
-            Event::Signature { index, signature } => {
-                if let Some(PartBody::Thinking { text, .. }) = self.seen.part(*index) {
+            // Once a part, because the whole text stands beside its signature.
+            Event::PartEnd { index } => {
+                if let Some(PartBody::Thinking { text, signature: Some(signature) }) =
+                    self.seen.part(*index)
+                {
                     let block = thinking_block(text, signature);
                     self.delta(object! { "thinking_blocks": [block] }, out);
                 }
             }
-            Event::PartStart { .. } | Event::PartEnd { .. } | Event::Usage(_) => {}
+            Event::PartStart { .. } | Event::Signature { .. } | Event::Usage(_) => {}
             Event::Finish { stop, usage, .. } => {
                 let finish = Some(finish_reason(*stop));
                 self.chunk(Some((RawObject::default(), finish)), None, out);
@@ -83,14 +88,14 @@ impl Encoder {
                 put_data("[DONE]", out);
             }
             Event::Error(error) => {
-                let body = failure::write_error(Dialect::OpenAiChat, error, &self.show.id);
+                let body = failure::write_error(Dialect::OpenAiChat, error, &self.show.request_id);
                 put_data(&String::from_utf8_lossy(&body.to_bytes()), out);
             }
         }
     }
 
     fn call_index(&self, part: usize) -> usize {
-        self.calls.iter().position(|index| *index == part).unwrap_or(0)
+        self.calls.get(&part).copied().unwrap_or(0)
     }
 
     fn delta(&self, delta: RawObject, out: &mut Vec<u8>) {

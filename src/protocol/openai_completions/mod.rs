@@ -3,6 +3,8 @@
 //!
 //! Source: OpenAI API reference, "Create completion".
 
+use std::collections::HashSet;
+
 use super::{
     failure,
     fields::{Fields, RequestError},
@@ -107,13 +109,13 @@ pub struct Encoder {
     show: Show,
     id: String,
     /// Parts that say nothing here: reasoning.
-    silent: Vec<usize>,
+    silent: HashSet<usize>,
 }
 
 impl Encoder {
     /// An encoder for one answer.
     pub fn new(show: Show) -> Self {
-        Self { show, id: String::new(), silent: Vec::new() }
+        Self { show, id: String::new(), silent: HashSet::new() }
     }
 
     /// Writes what one event is in this dialect; the last one ends with `[DONE]`.
@@ -122,7 +124,7 @@ impl Encoder {
         match event {
             Event::Start { id, .. } => self.id = self.show.id_or(id).to_owned(),
             Event::PartStart { index, kind: Thinking | RedactedThinking(_) } => {
-                self.silent.push(*index);
+                self.silent.insert(*index);
             }
             Event::TextDelta { index, text } if !self.silent.contains(index) => {
                 self.chunk(&[choice(text, None)], None, out);

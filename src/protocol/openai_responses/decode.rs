@@ -1,5 +1,7 @@
 //! A provider's responses stream, event by event.
 
+use std::collections::HashSet;
+
 use serde::Deserialize;
 
 use super::answer::{Item, Response, WireUsage};
@@ -14,7 +16,7 @@ use crate::protocol::{
 pub struct Decoder {
     model: String,
     /// Output indexes of calls whose arguments have come in pieces.
-    fed: Vec<u64>,
+    fed: HashSet<u64>,
     /// Whether the open message or reasoning has had deltas.
     spoke: bool,
 }
@@ -68,8 +70,7 @@ impl Decoder {
                 }
             }
             Some("response.function_call_arguments.delta") => {
-                self.fed.push(index);
-                self.fed.dedup();
+                self.fed.insert(index);
                 parts.arguments(index, &delta());
             }
             Some("response.output_item.done") => {

@@ -23,6 +23,8 @@ use super::{
 pub struct Show {
     /// The id used where the provider gave none.
     pub id: String,
+    /// The gateway's name for the request, which an error inside a stream repeats.
+    pub request_id: String,
     /// The model's name for the caller.
     pub model: String,
     /// Seconds since 1970: the answer's time, which only the gateway knows.
@@ -136,6 +138,120 @@ mod tests {
         let body = write_request(&read, &Target::new(dialect, "m")).body;
         crate::protocol::json::RawObject::parse(&body).unwrap();
         serde_json::from_slice(&body).unwrap()
+    }
+
+    /// A chat request that offers `a` and `b`, as the provider is sent it, and what was lost.
+    fn with_tools(fields: &str, dialect: Dialect) -> (serde_json::Value, String) {
+        let body = format!(
+            r#"{{"model":"m","tools":[{{"type":"function","function":{{"name":"a"}}}},
+                {{"type":"function","function":{{"name":"b"}}}}],{fields}}}"#
+        );
+        let read = read_request(Surface::OpenAiChat, body.as_bytes()).unwrap();
+        let written = write_request(&read, &Target::new(dialect, "m"));
+        (serde_json::from_slice(&written.body).unwrap(), written.warnings.to_string())
+    }
+
+    const QUESTION: &str = r#""messages":[{"role":"user","content":"x"}]"#;
+
+    #[test]
+    fn no_tool_is_offered_to_bedrock_when_none_may_be_called() {
+        let none = format!(r#"{QUESTION},"tool_choice":"none""#);
+        let (body, warnings) = with_tools(&none, Dialect::Bedrock);
+        assert_eq!((body.get("toolConfig"), warnings.as_str()), (None, ""));
+        // It refuses a history of calls without the tools.
+        let called = r#""tool_choice":"none","messages":[{"role":"user","content":"x"},
+            {"role":"assistant","tool_calls":[{"id":"1","type":"function","function":{"name":"a","arguments":"{}"}}]},
+            {"role":"tool","tool_call_id":"1","content":"y"}]"#;
+        let (body, warnings) = with_tools(called, Dialect::Bedrock);
+        assert_eq!(body["toolConfig"]["tools"].as_array().unwrap().len(), 2);
+        assert_eq!(warnings, "tool_choice_dropped:tool_choice");
+    }
+
+    #[test]
+    fn a_schema_is_the_only_tool_to_be_called_when_the_callers_own_may_not() {
+        let fields = format!(
+            r#"{QUESTION},"tool_choice":"none","response_format":{{"type":"json_schema",
+                "json_schema":{{"name":"s","schema":{{"type":"object"}}}}}}"#
+        );
+        let (body, _) = with_tools(&fields, Dialect::Bedrock);
+        assert_eq!(body["toolConfig"]["tools"].as_array().unwrap().len(), 1);
+        assert_eq!(body["toolConfig"]["toolChoice"]["tool"]["name"], "s");
+        let body = format!(
+            r#"{{"model":"m","tools":[{{"type":"function","function":{{"name":"a"}}}}],{fields}}}"#
+        );
+        let read = read_request(Surface::OpenAiChat, body.as_bytes()).unwrap();
+        let target = Target { json_schema: false, ..Target::new(Dialect::Anthropic, "m") };
+        let body: serde_json::Value =
+            serde_json::from_slice(&write_request(&read, &target).body).unwrap();
+        assert_eq!(body["tool_choice"], serde_json::json!({"type": "tool", "name": "s"}));
+    }
+
+    #[test]
+    fn a_named_tool_is_the_only_one_that_cohere_is_offered() {
+        let named = |name: &str| {
+            let choice = format!(r#"{{"type":"function","function":{{"name":"{name}"}}}}"#);
+            with_tools(&format!(r#"{QUESTION},"tool_choice":{choice}"#), Dialect::Cohere)
+        };
+        let (body, warnings) = named("b");
+        assert_eq!((body["tool_choice"].as_str(), warnings.as_str()), (Some("REQUIRED"), ""));
+        let names: Vec<_> = body["tools"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|tool| &tool["function"]["name"])
+            .collect();
+        assert_eq!(names, ["b"]);
+        let (body, warnings) = named("c");
+        assert_eq!(body["tools"].as_array().unwrap().len(), 2);
+        assert_eq!(warnings, "tool_choice_weakened:tool_choice");
+    }
+
+    #[test]
+    fn a_calls_signature_goes_out_with_the_reasoning_and_comes_back_to_the_call() {
+        let body = br#"{"modelVersion":"gemini-3-x","candidates":[{"finishReason":"STOP","content":{"parts":[
+            {"text":"hm","thought":true},
+            {"functionCall":{"id":"1","name":"f","args":{}},"thoughtSignature":"sig"}]}}]}"#;
+        let answer = read_answer(Dialect::Gemini, body, "gemini-3-x", None).unwrap();
+        let shown = write_answer(Surface::Anthropic, &answer, &Show::default());
+        let mut shown: serde_json::Value = serde_json::from_slice(&shown).unwrap();
+        let content = shown["content"].take();
+        assert_eq!(content.as_array().unwrap().len(), 2, "{content}");
+        assert_eq!(content[0]["thinking"], "hm");
+        assert_eq!(content[0]["signature"], "weighbridge:gemini:gemini-3-x:sig");
+
+        let next = serde_json::json!({"model": "m", "max_tokens": 9, "messages": [
+            {"role": "user", "content": "x"},
+            {"role": "assistant", "content": content},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1", "content": "y"}]},
+        ]});
+        let read = read_request(Surface::Anthropic, next.to_string().as_bytes()).unwrap();
+        let sent = |model: &str| {
+            let written = write_request(&read, &Target::new(Dialect::Gemini, model));
+            let body: serde_json::Value = serde_json::from_slice(&written.body).unwrap();
+            (body["contents"][1]["parts"].clone(), written.warnings.to_string())
+        };
+        let (parts, warnings) = sent("gemini-3-x");
+        assert_eq!(parts[0], serde_json::json!({"text": "hm", "thought": true}));
+        assert_eq!((parts[1]["thoughtSignature"].as_str(), warnings.as_str()), (Some("sig"), ""));
+        let (parts, warnings) = sent("gemini-3-y");
+        assert_eq!(parts[0]["thoughtSignature"], "skip_thought_signature_validator");
+        assert_eq!(warnings, "thinking_dropped:messages[1].content[0]");
+    }
+
+    #[test]
+    fn instructions_in_the_middle_stay_there_for_a_caller_who_speaks_as_the_provider_does() {
+        let body = r#"{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"x"},
+            {"role":"system","content":"Be brief."},{"role":"user","content":"y"}]}"#;
+        let sent = written(Surface::Anthropic, body, Dialect::Anthropic);
+        assert_eq!((sent.get("system"), &sent["messages"][1]["role"]), (None, &"system".into()));
+        assert_eq!(sent["messages"][1]["content"][0]["text"], "Be brief.");
+        let sent = written(Surface::Anthropic, body, Dialect::OpenAiChat);
+        assert_eq!(sent["messages"][1]["role"], "system");
+        let sent = written(Surface::OpenAiChat, body, Dialect::Anthropic);
+        assert_eq!(
+            (&sent["system"], sent["messages"].as_array().unwrap().len()),
+            (&"Be brief.".into(), 1)
+        );
     }
 
     #[test]
