@@ -1,8 +1,10 @@
 //! The gateway under load, beside a direct call and nginx as a plain reverse proxy.
 //!
 //! ```text
-//! cargo bench --bench load                 # the three, at 60 % of the gateway's saturating rate
-//! cargo bench --bench load -- soak 600     # memory over ten minutes, 5 % of the answers broken
+//! cargo bench --bench load                  # the three, at 60 % of the gateway's saturating rate
+//! cargo bench --bench load -- rate 4000     # the three, at this rate
+//! cargo bench --bench load -- soak 600      # memory over ten minutes, 5 % of the answers broken
+//! cargo bench --bench load -- against FILE  # another build of the gateway beside this one
 //! ```
 //!
 //! Generator, upstream and gateway share the machine. The rate is that of the named model, so
@@ -209,7 +211,12 @@ impl Drop for Nginx {
 }
 
 fn main() {
-    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    // The word that follows this one.
+    let after = |name: &str| {
+        let at = words.iter().position(|word| word == name)?;
+        words.get(at + 1).map(String::as_str)
+    };
     let upstream = Server::start(&["mock", "--listen", "127.0.0.1:0"]);
     let dir = tempfile::tempdir().expect("a directory");
     let model = |name: &str, script: &str| {
@@ -227,21 +234,29 @@ fn main() {
     let file = dir.path().join("load.toml");
     std::fs::write(&file, text).expect("a configuration");
     let file = file.to_str().expect("a plain path");
-    let gateway = Server::start(&["serve", "--listen", "127.0.0.1:0", "--config", file]);
-    let rate = 0.6 * saturating_rate(&gateway.address);
-    if words.first().is_some_and(|word| word == "soak") {
-        let seconds = words.get(1).and_then(|word| word.parse().ok()).unwrap_or(600.0);
-        soak(&gateway, rate, seconds);
+    let arguments = ["serve", "--listen", "127.0.0.1:0", "--config", file];
+    let gateway = Server::start(&arguments);
+    let other = after("against").map(|binary| Server::start_binary(binary, &arguments));
+    let saturating = saturating_rate(&gateway.address);
+    println!("saturated: {saturating:.0} requests/s");
+    if let Some(other) = &other {
+        println!("saturated, the other build: {:.0} requests/s", saturating_rate(&other.address));
+    }
+    let number = |name| after(name).and_then(|word| word.parse::<f64>().ok());
+    let rate = number("rate").unwrap_or(0.6 * saturating);
+    if words.iter().any(|word| word == "soak") {
+        soak(&gateway, rate, number("soak").unwrap_or(600.0));
         return;
     }
-    compare(&upstream, &gateway, rate);
+    compare(&upstream, &gateway, other.as_ref(), rate);
 }
 
-fn compare(upstream: &Server, gateway: &Server, rate: f64) {
+fn compare(upstream: &Server, gateway: &Server, other: Option<&Server>, rate: f64) {
     let nginx = Nginx::start(&upstream.address);
     let mut arms = vec![("direct", upstream.address.as_str())];
     arms.extend(nginx.as_ref().map(|nginx| ("nginx", nginx.address.as_str())));
     arms.push(("weighbridge", gateway.address.as_str()));
+    arms.extend(other.map(|other| ("the other build", other.address.as_str())));
     let mut times: Vec<Vec<f64>> = vec![Vec::new(); arms.len()];
     for _ in 0..ROUNDS {
         for ((_, address), times) in arms.iter().zip(&mut times) {
@@ -249,7 +264,7 @@ fn compare(upstream: &Server, gateway: &Server, rate: f64) {
         }
     }
     let n = times.first().map_or(0, Vec::len);
-    println!("{rate:.0} requests/s (60 % of saturation), {n} requests an arm; microseconds");
+    println!("{rate:.0} requests/s, {n} requests an arm; microseconds");
     print_arms(arms.iter().map(|(name, _)| *name), &mut times);
     println!("streams of {CHUNKS} chunks, n = 60, one at a time; microseconds a chunk");
     // The upstream takes its script from the name, which the gateway's configuration holds.

@@ -17,9 +17,14 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts the binary and waits until it says where it listens.
+    /// Starts this build's binary and waits until it says where it listens.
     pub fn start(arguments: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_weighbridge"))
+        Self::start_binary(env!("CARGO_BIN_EXE_weighbridge"), arguments)
+    }
+
+    /// The same with another binary.
+    pub fn start_binary(binary: &str, arguments: &[&str]) -> Self {
+        let mut child = Command::new(binary)
             .args(arguments)
             .env_clear()
             .env("RUST_LOG", "error")
