@@ -229,7 +229,7 @@ fn main() {
         model("stream", &format!("?chunks={CHUNKS}")),
         model("refused", "?status=500"),
         model("cut", "?cut=3"),
-        model("slow", "?head_ms=200"),
+        model("slow", "?head_ms=100"),
     );
     let file = dir.path().join("load.toml");
     std::fs::write(&file, text).expect("a configuration");
@@ -275,7 +275,8 @@ fn compare(upstream: &Server, gateway: &Server, other: Option<&Server>, rate: f6
 
 /// Resident memory while one answer in twenty is broken in some way.
 fn soak(gateway: &Server, rate: f64, seconds: f64) {
-    let model = |number: usize| match number % 60 {
+    // A prime, so that every connection has its share of each.
+    let model = |number: usize| match number % 61 {
         7 => "refused",
         27 => "cut",
         47 => "slow",
@@ -284,7 +285,7 @@ fn soak(gateway: &Server, rate: f64, seconds: f64) {
     // What is allocated once is there after half a minute.
     at_rate(&gateway.address, rate, 30.0_f64.min(seconds), model);
     let (address, id) = (gateway.address.as_str(), gateway.child.id());
-    let mut samples = Vec::new();
+    let (started, mut samples) = (Instant::now(), Vec::new());
     let times = std::thread::scope(|scope| {
         let load = scope.spawn(move || at_rate(address, rate, seconds, model));
         while !load.is_finished() {
@@ -296,7 +297,12 @@ fn soak(gateway: &Server, rate: f64, seconds: f64) {
     samples.sort_by(f64::total_cmp);
     let (least, median, most) =
         (percentile(&samples, 0.0), percentile(&samples, 0.5), percentile(&samples, 1.0));
-    println!("{rate:.0} requests/s for {seconds} s, {} requests, 5 % broken", times.len());
+    let took = started.elapsed().as_secs_f64();
+    println!(
+        "{} requests in {took:.0} s ({:.0} a second, {rate:.0} wanted), 5 % broken",
+        times.len(),
+        times.len() as f64 / took
+    );
     println!(
         "resident MiB: least {:.1}, median {:.1}, most {:.1} ({:+.1} % to {:+.1} % of the median)",
         least / 1024.0,
