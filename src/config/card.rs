@@ -1,12 +1,14 @@
 //! `[models.NAME]` → a card: what the table says, and what the catalogue knows besides.
 
+use jiff::{civil::Date, tz::TimeZone};
+
 use super::{
     Config, Origin, Origins,
     catalogue::ModelFacts,
     reader::{Located, Section, did_you_mean},
 };
 use crate::{
-    policy::{Abilities, Ability, Mode, ModelCard},
+    policy::{Abilities, Ability, Mode, ModelCard, PriceChange},
     units::{LongPrompt, Price},
 };
 
@@ -45,6 +47,7 @@ pub fn read(
         context_window: context_window.or(facts.context_window),
         max_output_tokens: max_output_tokens.or(facts.max_output_tokens),
         price: price.or(facts.price.map(Price::from)),
+        price_changes: price_changes(section),
         abilities: abilities.over(&facts.abilities),
         mode: mode.or((found != Origin::Unknown).then_some(facts.mode)),
     };
@@ -101,6 +104,26 @@ impl Origin {
             (false, false) => Self::Unknown,
         }
     }
+}
+
+/// Prices to come: each a price table with `from`, a day that begins in UTC.
+fn price_changes(section: &Section<'_>) -> Vec<PriceChange> {
+    let mut changes = Vec::new();
+    for change in section.list_of_sections("price_changes").unwrap_or_default() {
+        let from = change.required_str("from", "write the day, like \"2027-01-31\"");
+        let date = from.as_ref().and_then(|from| from.value.parse::<Date>().ok());
+        let start = date.and_then(|date| date.to_zoned(TimeZone::UTC).ok());
+        if let (Some(from), None) = (&from, &start) {
+            let message = format!("`{}` is not a date", from.value);
+            let suggestion = "write it like \"2027-01-31\"".to_owned();
+            change.error(from.span.clone(), "from", message, Some(suggestion));
+        }
+        if let (Some(start), Some(price)) = (start, price(change)) {
+            changes.push(PriceChange { from_ms: start.timestamp().as_millisecond(), price });
+        }
+    }
+    changes.sort_by_key(|change| change.from_ms);
+    changes
 }
 
 /// `abilities` lists what the model can do, `lacks` what it cannot.

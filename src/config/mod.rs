@@ -301,6 +301,39 @@ models = ["large"]
     }
 
     #[test]
+    fn a_price_holds_from_its_day_on() {
+        let change = "price_changes = [{ from = \"2027-01-01\", input_usd_per_mtok = 0.2, output_usd_per_mtok = 1 }]\nabilities";
+        let text = GOOD.replacen("abilities", change, 1);
+        let config = parse(&text, Path::new("w.toml"), &|_| None).unwrap().config;
+        let new_year = 1_798_761_600_000;
+        let input = |ms| config.models[0].price_at(ms).unwrap().input_nano_usd_per_mtok;
+        assert_eq!((input(new_year - 1), input(new_year)), (100_000_000, 200_000_000));
+    }
+
+    #[test]
+    fn keys_and_budgets_are_declared_by_names_that_exist() {
+        let declared = "[ledger]\n[teams.search]\n[keys.ci]\nsecret_env = \"CI\"\nteam = \"search\"\n[budgets.b]\nteam = \"search\"\nusd = 250.1\n[limits.l]\nkey = \"ci\"\nrequests = 5\n";
+        let text = format!("{GOOD}\n{declared}");
+        let secret = |name: &str| (name == "CI").then(|| "wb-a-long-enough-secret".to_owned());
+        let config = parse(&text, Path::new("w.toml"), &secret).unwrap().config;
+        let found = config.declared.budgets.iter().map(|b| (b.amount, b.window.to_string()));
+        let expected = [(250_100_000_000, "month".to_owned()), (5, "minute".to_owned())];
+        assert_eq!(found.collect::<Vec<_>>(), expected);
+        assert!(!format!("{config:?}").contains("long-enough"));
+        for (from, to, expected) in [
+            ("team = \"search\"\nusd", "team = \"serch\"\nusd", "did you mean `search`?"),
+            ("key = \"ci\"", "", "names 0 owners instead of one"),
+            ("requests = 5", "usd = 5", "a limit is of requests"),
+            ("usd = 250.1", "usd = 0.0000000001", "is not an amount of dollars"),
+            ("requests = 5", "requests = 5\nwindow = \"year\"", "`year` is not a window"),
+            ("[ledger]", "", "keys, groups and budgets need a ledger"),
+        ] {
+            let found = problems(&text.replacen(from, to, 1));
+            assert!(found.contains(expected), "{from} → {to}: {found}");
+        }
+    }
+
+    #[test]
     fn the_template_is_a_valid_configuration() {
         let checked = parse(template::TEMPLATE, Path::new("w.toml"), &|_| None).unwrap();
         assert_eq!(checked.config.policies[0].name(), "auto");

@@ -91,7 +91,7 @@ impl Gateway {
                 model: &card.upstream_name,
                 schema_tool: prepared.schema_tool.clone(),
                 show: prepared.show.clone(),
-                price: card.price,
+                price: card.price_at(info.unix_ms),
                 reasoning_beside_output: slot.provider().quirks.reasoning_beside_output,
                 makers: Arc::clone(&self.makers),
             });

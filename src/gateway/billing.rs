@@ -18,14 +18,20 @@ use crate::{
 
 /// Tags kept of one request.
 const MAX_TAGS: usize = 16;
-/// Longest name or value of a tag, in bytes; a longer one is left out.
+/// Longest name or value of a tag, in bytes; a longer one is left out. Other names are cut there.
 const MAX_TAG_BYTES: usize = 256;
 /// Most answers that a caller may ask for at once (OpenAI's bound on `n`).
 const MAX_CHOICES: u64 = 128;
 
 /// What a candidate may use at most. Without a bound of the caller's, `assumed_output` stands for
 /// the answer, and less will do.
-pub fn demand(request: &Incoming, needs: &Needs, card: &ModelCard, assumed_output: u32) -> Demand {
+pub fn demand(
+    request: &Incoming,
+    needs: &Needs,
+    card: &ModelCard,
+    price: Option<&Price>,
+    assumed_output: u32,
+) -> Demand {
     let most = card.max_output_tokens.unwrap_or(u32::MAX);
     let output = if request.embeddings.is_some() {
         0
@@ -33,9 +39,9 @@ pub fn demand(request: &Incoming, needs: &Needs, card: &ModelCard, assumed_outpu
         u64::from(needs.output_tokens.unwrap_or(assumed_output).min(most)) * choices(request)
     };
     let prompt = TokenCount { prompt_tokens: needs.prompt_tokens, ..TokenCount::default() };
-    let wanted = amounts(card.price.as_ref(), TokenCount { completion_tokens: output, ..prompt });
+    let wanted = amounts(price, TokenCount { completion_tokens: output, ..prompt });
     let is_bound = needs.output_tokens.is_some() || request.embeddings.is_some();
-    let least = if is_bound { wanted } else { amounts(card.price.as_ref(), prompt) };
+    let least = if is_bound { wanted } else { amounts(price, prompt) };
     Demand { wanted, least }
 }
 
@@ -158,7 +164,16 @@ pub fn tags(request: &Incoming, info: &RequestInfo) -> Vec<(String, String)> {
     let fits = |(name, value): &(String, String)| {
         !name.is_empty() && name.len() <= MAX_TAG_BYTES && value.len() <= MAX_TAG_BYTES
     };
-    texts.chain(info.tags.iter().cloned()).filter(fits).take(MAX_TAGS).collect()
+    let all = texts.chain(info.tags.iter().cloned()).filter(fits).take(MAX_TAGS);
+    all.map(|(name, value)| (storable(&name), storable(&value))).collect()
+}
+
+/// A caller's text as every database takes it: bounded, without NUL.
+pub fn storable(text: &str) -> String {
+    text.chars()
+        .take(MAX_TAG_BYTES)
+        .map(|c| if c == '\0' { char::REPLACEMENT_CHARACTER } else { c })
+        .collect()
 }
 
 impl Settlement {
@@ -170,7 +185,9 @@ impl Settlement {
         card: &ModelCard,
     ) -> Result<(), ReserveError> {
         let Some(mut account) = self.account.take() else { return Ok(()) };
-        let demand = demand(request, &routed.needs, card, account.assumed_output_tokens());
+        let price = card.price_at(self.time_ms());
+        let assumed = account.assumed_output_tokens();
+        let demand = demand(request, &routed.needs, card, price.as_ref(), assumed);
         let needs = &routed.needs;
         let completion = demand.wanted.tokens.unsigned_abs().saturating_sub(needs.prompt_tokens);
         let row = Row {
@@ -183,7 +200,7 @@ impl Settlement {
                 ..row::Tokens::default()
             },
             usage_estimated: true,
-            cost_nano_usd: card.price.map(|_| demand.wanted.nano_usd),
+            cost_nano_usd: price.map(|_| demand.wanted.nano_usd),
             outcome: INTERRUPTED.to_owned(),
             ..self.row()
         };
@@ -221,7 +238,7 @@ mod tests {
     fn the_worst_case_is_the_whole_answer_and_a_prompt_that_is_written_to_the_cache() {
         let of = |fields: &str, output_tokens| {
             let needs = Needs { prompt_tokens: 100, output_tokens, ..Needs::default() };
-            demand(&request(fields), &needs, &card(), 200)
+            demand(&request(fields), &needs, &card(), card().price.as_ref(), 200)
         };
         // 100 × 1,250 and 50 × 4,000 nano-dollars.
         let bound = of("", Some(50));

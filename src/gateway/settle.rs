@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::{
     Paces, RequestInfo, Routed,
-    billing::{surface_name, tags},
+    billing::{storable, surface_name, tags},
     flow::Seen,
 };
 use crate::{
@@ -106,7 +106,9 @@ impl Plan {
             surface: surface_name(request),
             user: request.user.clone(),
             tags: tags(request, info),
-            strong_price: routed.strongest.and_then(|model| routed.models.get(model)?.price),
+            strong_price: routed
+                .strongest
+                .and_then(|model| routed.models.get(model)?.price_at(info.unix_ms)),
         }
     }
 }
@@ -192,7 +194,7 @@ impl Settlement {
         self.plan.tier = tier.map(str::to_owned);
         self.plan.model = Some(card.name.clone());
         self.plan.provider = Some(card.provider.clone());
-        self.price = card.price;
+        self.price = card.price_at(self.info.unix_ms);
     }
 
     /// What became of the attempt that began at `started`.
@@ -208,7 +210,7 @@ impl Settlement {
         }
         let since = started.saturating_duration_since(self.info.received);
         self.attempted.push(row::Attempt {
-            model: self.plan.model.clone().unwrap_or_default(),
+            model: self.plan.model.as_deref().map(storable).unwrap_or_default(),
             provider: self.plan.provider.clone().unwrap_or_default(),
             deployment: u32::try_from(deployment).ok(),
             started_us: microseconds(since),
@@ -230,6 +232,11 @@ impl Settlement {
         self.account.as_ref().map(Account::pace).unwrap_or_default()
     }
 
+    /// When the request had been read, milliseconds since 1970.
+    pub(super) fn time_ms(&self) -> i64 {
+        self.info.unix_ms
+    }
+
     /// The request's row as far as it is known, without what it used.
     pub(super) fn row(&self) -> Row {
         let (plan, caller) = (&self.plan, self.info.caller.as_deref());
@@ -241,15 +248,15 @@ impl Settlement {
             project_id: caller.and_then(|caller| Some(caller.project.as_ref()?.id.clone())),
             team_id: caller.and_then(|caller| Some(caller.team.as_ref()?.id.clone())),
             organisation_id: caller.and_then(|c| Some(c.organisation.as_ref()?.id.clone())),
-            user: plan.user.clone(),
+            user: plan.user.as_deref().map(storable),
             tags: plan.tags.clone(),
             surface: plan.surface.to_owned(),
             policy: plan.policy.clone(),
             score: plan.score,
             threshold: plan.threshold,
             tier: plan.tier.clone(),
-            decided_model: plan.decided_model.clone(),
-            model: plan.model.clone(),
+            decided_model: plan.decided_model.as_deref().map(storable),
+            model: plan.model.as_deref().map(storable),
             provider: plan.provider.clone(),
             reason: plan.reason.to_owned(),
             scoring_us: microseconds(plan.scoring_time),

@@ -11,6 +11,7 @@ use std::{
     collections::HashMap,
     fs::{self, File, OpenOptions},
     io::{BufRead, BufReader, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -98,11 +99,7 @@ impl Journal {
     /// recovered waits for the store, and stays on disk until it is [`Self::stored`].
     pub fn open(base: &Path) -> Result<(Self, Recovered), JournalError> {
         let lock_path = with_suffix(base, "lock");
-        let lock = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&lock_path)
-            .map_err(at(&lock_path))?;
+        let lock = private().open(&lock_path).map_err(at(&lock_path))?;
         lock.try_lock().map_err(|error| match error {
             fs::TryLockError::WouldBlock => JournalError::InUse(base.to_owned()),
             fs::TryLockError::Error(error) => at(&lock_path)(error),
@@ -191,7 +188,7 @@ impl Inner {
     /// A new file, with the reservations in flight: the old one may be deleted before they end.
     fn next_segment(&mut self) -> std::io::Result<()> {
         let path = segment(&self.base, self.number + 1);
-        let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
+        let mut file = private().open(&path)?;
         let carried: Vec<u8> = self.open.values().flatten().copied().collect();
         file.write_all(&carried)?;
         self.old.push(segment(&self.base, self.number));
@@ -223,7 +220,14 @@ fn segment(base: &Path, number: u64) -> PathBuf {
 
 fn create(base: &Path, number: u64) -> Result<File, JournalError> {
     let path = segment(base, number);
-    OpenOptions::new().create(true).append(true).open(&path).map_err(at(&path))
+    private().open(&path).map_err(at(&path))
+}
+
+/// Opens for appending what only the operator may read.
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.create(true).append(true).mode(0o600);
+    options
 }
 
 fn number_of(base: &Path, path: &Path) -> Option<u64> {

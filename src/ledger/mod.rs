@@ -100,6 +100,8 @@ const HASH_KEY: &str = "key_hash_secret";
 const REFRESH_EVERY: Duration = Duration::from_secs(1);
 /// The same for an unknown key, which may have been made a moment ago.
 const REFRESH_FOR_UNKNOWN_MS: i64 = 100;
+/// How long an unknown key's caller waits for the store.
+const PATIENCE_FOR_UNKNOWN: Duration = Duration::from_secs(1);
 /// How often old rows are deleted.
 const RETAIN_EVERY: Duration = Duration::from_secs(60 * 60);
 /// How often a gateway without Redis looks at what the others have spent.
@@ -244,7 +246,8 @@ impl Ledger {
             return found;
         }
         // It may have been made a moment ago, by another process.
-        if self.refresh(false).await.is_err() {
+        let refreshed = tokio::time::timeout(PATIENCE_FOR_UNKNOWN, self.refresh(false));
+        if self.store_is_down() || !matches!(refreshed.await, Ok(Ok(()))) {
             return found;
         }
         self.book().find(&hash, address, now_ms())
@@ -527,10 +530,7 @@ impl Ledger {
                 return Ok(());
             }
         };
-        let inserted = match batch.rows.as_slice() {
-            [] => Ok(()),
-            rows => self.store.insert_rows(rows).await,
-        };
+        let inserted = self.insert(&batch.rows).await;
         match inserted {
             Ok(()) => {
                 if !batch.rows.is_empty() && self.store_down.swap(false, Ordering::Relaxed) {
@@ -547,6 +547,28 @@ impl Ledger {
                 Err(error)
             }
         }
+    }
+
+    /// Brings rows into the store. One that it will never take is logged and left out: it must
+    /// not keep the others waiting.
+    async fn insert(&self, rows: &[Row]) -> Result<(), StoreError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        match self.store.insert_rows(rows).await {
+            Err(error) if !error.is_retryable() => {}
+            done => return done,
+        }
+        for row in rows {
+            match self.store.insert_rows(std::slice::from_ref(row)).await {
+                Err(error) if !error.is_retryable() => {
+                    let row = serde_json::to_string(row).unwrap_or_default();
+                    tracing::error!(%error, row, "the ledger's store will not take this row");
+                }
+                done => done?,
+            }
+        }
+        Ok(())
     }
 
     /// Flushes, refreshes and deletes old rows until `stop`; then flushes once more.

@@ -33,10 +33,21 @@ pub struct ModelCard {
     pub max_output_tokens: Option<u32>,
     /// `None` when unknown: then no cost is reported.
     pub price: Option<Price>,
+    /// Prices that take its place later, oldest first.
+    pub price_changes: Vec<PriceChange>,
     /// What the model can do; what is unknown rejects nothing.
     pub abilities: Abilities,
     /// What it is asked through; `None` when unknown.
     pub mode: Option<Mode>,
+}
+
+/// A price that holds from a moment on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PriceChange {
+    /// The moment, milliseconds since 1970.
+    pub from_ms: i64,
+    /// The price.
+    pub price: Price,
 }
 
 /// The endpoint that a model answers on.
@@ -81,6 +92,13 @@ impl ModelCard {
             upstream_name: name.to_owned(),
             ..Self::default()
         }
+    }
+
+    /// The price that holds at a moment, milliseconds since 1970.
+    pub fn price_at(&self, time_ms: i64) -> Option<Price> {
+        let changes = self.price_changes.iter().rev();
+        let change = changes.into_iter().find(|change| change.from_ms <= time_ms);
+        change.map(|change| change.price).or(self.price)
     }
 
     /// Whether the model can do this, or nobody has said that it cannot.

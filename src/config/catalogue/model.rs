@@ -142,6 +142,7 @@ impl ModelFacts {
             context_window: self.context_window,
             max_output_tokens: self.max_output_tokens,
             price: self.price.map(Price::from),
+            price_changes: Vec::new(),
             abilities: self.abilities.clone(),
             mode: Some(self.mode),
         }
