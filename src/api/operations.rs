@@ -15,7 +15,10 @@ use serde_json::{Value, json};
 
 use super::{error::ApiError, visitor::Visitor};
 use crate::{
-    config::Config, gateway::Gateway, protocol::neutral::Surface, telemetry::decisions::DecisionLog,
+    config::Config,
+    gateway::{Gateway, House},
+    protocol::neutral::Surface,
+    telemetry::decisions::DecisionLog,
 };
 
 /// Start of the process in Unix seconds: the `created` of models, which have no other date.
@@ -89,9 +92,14 @@ pub async fn health() -> Json<Value> {
 }
 
 /// 503 until the classifier is loaded.
-pub async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
-    if gateway.is_ready() {
-        Json(json!({"status": "ready"})).into_response()
+pub async fn ready(State(house): State<House>) -> Response {
+    if house.gateway().is_ready() {
+        let mut body = json!({"status": "ready"});
+        if let Some(problem) = house.problem() {
+            // The configuration before it is in force, so there is no reason to take no requests.
+            body["configuration_error"] = problem.into();
+        }
+        Json(body).into_response()
     } else {
         ApiError::NotReady.into_response()
     }
@@ -99,6 +107,9 @@ pub async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
 
 /// Prometheus text.
 pub async fn metrics(State(gateway): State<Arc<Gateway>>) -> Response {
+    if let Some(ledger) = gateway.ledger() {
+        gateway.metrics().ledger_stands(ledger.waiting_rows(), ledger.store_is_down());
+    }
     let lost = gateway.decision_log().map_or(0, DecisionLog::lost);
     let text = gateway.metrics().render(gateway.queue_depth(), lost);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -1,6 +1,12 @@
 //! `serve` and `mock`.
 
-use std::{net::SocketAddr, path::Path, process::ExitCode, sync::Arc};
+use std::{
+    net::SocketAddr,
+    path::Path,
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -19,7 +25,7 @@ use crate::{
         catalogue::{LOCAL_FILE, Models},
         environment,
     },
-    gateway::{Gateway, Stop},
+    gateway::{Gateway, House, Stop},
     ledger::{Found, Ledger},
     mock::ScriptedUpstream,
     telemetry::{Metrics, decisions::DecisionLog, start_log},
@@ -83,6 +89,9 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let log = DecisionLog::open(&config.decisions).context("[decisions] log cannot be opened")?;
     let gateway = Gateway::new(config, upstreams, metrics, stop).with_decision_log(log);
     let gateway = Arc::new(gateway.with_ledger(ledger.clone()));
+    let file = found.is_none().then(|| inputs::config_path(&args.config)).flatten();
+    let house = House::new(Arc::clone(&gateway), file);
+    let reloader = tokio::spawn(reload_when_asked(house.clone(), hung_up()?));
     let (ledger_stop, ledger_stopped) = tokio::sync::oneshot::channel::<()>();
     let bookkeeper = ledger.map(|ledger| {
         tokio::spawn(ledger.run(async move {
@@ -101,10 +110,11 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
             anyhow::Ok(model)
         })
     };
-    let server = tokio::spawn(api::serve(listener, Arc::clone(&gateway), cancel, interrupted()?));
+    let server = tokio::spawn(api::serve(listener, house, cancel, interrupted()?));
     let model = loading.await.context("the model loader panicked")??;
     greet(&gateway, &model, address, found.as_deref());
     let served = server.await.context("the server panicked")?;
+    reloader.abort();
     // All requests are settled: what they used goes to the store.
     drop(ledger_stop);
     if let Some(bookkeeper) = bookkeeper {
@@ -117,6 +127,8 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
 async fn open_ledger(config: &Config) -> anyhow::Result<Option<Arc<Ledger>>> {
     let Some(settings) = config.ledger.clone() else { return Ok(None) };
     let (ledger, found) = Ledger::open(settings).await.context("the ledger cannot be opened")?;
+    let reconciled = ledger.reconcile(&config.declared).await;
+    reconciled.context("what the configuration declares cannot be brought into the ledger")?;
     if found != Found::default() {
         tracing::warn!(
             rows = found.rows,
@@ -125,6 +137,42 @@ async fn open_ledger(config: &Config) -> anyhow::Result<Option<Arc<Ledger>>> {
         );
     }
     Ok(Some(ledger))
+}
+
+/// Reloads on SIGHUP and, where the configuration says so, when its file changes. Failures are
+/// told by the house itself.
+async fn reload_when_asked(house: House, mut hung_up: tokio::signal::unix::Signal) {
+    let mut changed = file_state(&house);
+    loop {
+        let watches = house.gateway().config().server.watch;
+        tokio::select! {
+            asked = hung_up.recv() => {
+                if asked.is_none() {
+                    return;
+                }
+            }
+            () = tokio::time::sleep(WATCH_EVERY), if watches => {
+                if file_state(&house) == changed {
+                    continue;
+                }
+            }
+        }
+        changed = file_state(&house);
+        drop(house.reload().await);
+    }
+}
+
+/// How often a watched file is looked at.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+/// What changes when somebody writes the file.
+fn file_state(house: &House) -> Option<(SystemTime, u64)> {
+    let metadata = std::fs::metadata(house.file()?).ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
+}
+
+fn hung_up() -> std::io::Result<tokio::signal::unix::Signal> {
+    signal(SignalKind::hangup())
 }
 
 /// Without keys everybody who reaches the listener spends the operator's money.

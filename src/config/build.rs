@@ -8,12 +8,14 @@ use toml::de::DeTable;
 use super::{
     ClassifierConfig, Config, ServerConfig, card,
     catalogue::{LOCAL_FILE, Models},
-    ledger::ledger,
+    declared::declared,
+    ledger::{ledger, redis},
     provider::{catalogued, provider},
     reader::{Located, Problem, Report, Section, did_you_mean},
 };
 use crate::{
     classify::{encoder::KernelChoice, model::Device, queue::QueueSettings},
+    ledger::declared::Declared,
     policy::{Arrangement, Fallback, ModelCard, Order, Policy, PolicySettings, Tier},
     telemetry::decisions::DecisionLogSettings,
     units::Probability,
@@ -41,6 +43,18 @@ pub fn build(text: &str, directory: &Path, environment: Environment<'_>) -> (Con
         ledger: root.section("ledger").map(|section| ledger(section, directory)),
         ..Config::default()
     };
+    if let Some(section) = root.section("redis") {
+        let span = section.span();
+        let redis = redis(section);
+        match &mut config.ledger {
+            Some(ledger) => ledger.redis = redis,
+            None => {
+                let message = "what gateways share in Redis is counted for a ledger".to_owned();
+                let suggestion = "add a [ledger] table".to_owned();
+                root.error(span, "redis", message, Some(suggestion));
+            }
+        }
+    }
     (config.catalogue, config.catalogue_path) = local_catalogue(&root, directory);
     for (name, section) in root.named_sections("providers") {
         let known = catalogued(&name, &section);
@@ -65,6 +79,12 @@ pub fn build(text: &str, directory: &Path, environment: Environment<'_>) -> (Con
         }
         config.policies.extend(policy(&name, &section, &config.models));
         section.finish();
+    }
+    config.declared = declared(&root, &config.models, environment);
+    if config.declared != Declared::default() && config.ledger.is_none() {
+        let message = "keys, groups and budgets need a ledger".to_owned();
+        let suggestion = "add a [ledger] table".to_owned();
+        root.error(0..0, "ledger", message, Some(suggestion));
     }
     if config.models.is_empty() {
         let suggestion = "add a [models.NAME] table; `weighbridge init` writes an example";
@@ -124,6 +144,7 @@ fn server(section: Section<'_>) -> ServerConfig {
     if let Some(grace) = section.milliseconds("shutdown_grace_ms", MAX_MS) {
         server.shutdown_grace = grace;
     }
+    server.watch = section.bool("watch").unwrap_or(false);
     server.open = section.bool("open").unwrap_or(false);
     for proxy in section.strings("trusted_proxies").unwrap_or_default() {
         let address = || proxy.value.parse::<std::net::IpAddr>().map(IpNet::from);

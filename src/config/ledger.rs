@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use reqwest::Url;
 
 use super::reader::Section;
-use crate::ledger::LedgerSettings;
+use crate::ledger::{LedgerSettings, shared::RedisSettings};
 
 /// The database beside the configuration, when `[ledger]` names none.
 const DEFAULT_URL: &str = "sqlite:weighbridge.db";
@@ -47,10 +47,27 @@ pub fn ledger(section: Section<'_>, directory: &Path) -> LedgerSettings {
         assumed_output_tokens: section
             .integer("assumed_output_tokens", 1..=1_000_000)
             .map_or(1_024, |tokens| tokens as u32),
+        redis: None,
         webhook: webhook(&section),
     };
     section.finish();
     settings
+}
+
+/// `[redis]`
+pub fn redis(section: Section<'_>) -> Option<RedisSettings> {
+    let url = section.required_str("url", "write it like \"redis://127.0.0.1:6379\"");
+    if let Some(url) = &url
+        && !["redis://", "rediss://"].iter().any(|scheme| url.value.starts_with(scheme))
+    {
+        let message = "is no `redis://…` or `rediss://…`".to_owned();
+        section.error(url.span.clone(), "url", message, None);
+    }
+    let prefix = section.str("prefix").map_or("weighbridge".to_owned(), |prefix| prefix.value);
+    let failure = section.word("on_failure", &["open", "closed"]);
+    let fail_open = failure.is_none_or(|word| word.value == "open");
+    section.finish();
+    Some(RedisSettings { url: url?.value, prefix, fail_open })
 }
 
 /// The URL with its path made absolute to the configuration, and the journal beside it.

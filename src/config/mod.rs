@@ -9,6 +9,7 @@
 mod build;
 mod card;
 pub mod catalogue;
+mod declared;
 pub mod environment;
 mod ledger;
 mod provider;
@@ -29,7 +30,7 @@ pub use reader::{Problem, did_you_mean};
 
 use crate::{
     classify::{model::LoadOptions, queue::QueueSettings},
-    ledger::LedgerSettings,
+    ledger::{LedgerSettings, declared::Declared},
     policy::{ModelCard, Policy},
     telemetry::decisions::DecisionLogSettings,
     upstream::Provider,
@@ -46,6 +47,8 @@ pub struct Config {
     pub decisions: DecisionLogSettings,
     /// Keys, budgets and spend; `None` keeps none.
     pub ledger: Option<LedgerSettings>,
+    /// Keys, groups, budgets and limits that the file owns.
+    pub declared: Declared,
     /// Who serves models.
     pub providers: Vec<Provider>,
     /// The catalogue; policies point into it by index.
@@ -121,6 +124,8 @@ pub struct ServerConfig {
     pub max_answer_bytes: usize,
     /// How long a shutdown waits for answers in flight.
     pub shutdown_grace: Duration,
+    /// Whether the configuration is reloaded when its file changes.
+    pub watch: bool,
     /// Whether everybody may call an address that is not the machine's own, without a key.
     pub open: bool,
     /// Proxies whose `x-forwarded-for` is believed.
@@ -145,6 +150,7 @@ impl Default for ServerConfig {
             max_body_bytes: 32 * 1024 * 1024,
             max_answer_bytes: 32 * 1024 * 1024,
             shutdown_grace: Duration::from_secs(30),
+            watch: false,
             open: false,
             trusted_proxies: Vec::new(),
         }

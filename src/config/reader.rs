@@ -12,6 +12,8 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
+use crate::units::NanoUsd;
+
 /// Something wrong with the configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Problem {
@@ -231,6 +233,26 @@ impl<'a> Section<'a> {
                 None
             }
         }
+    }
+
+    /// An amount of dollars, at least 0, exact: at most nine decimals.
+    pub fn usd(&self, key: &'static str) -> Option<NanoUsd> {
+        let value = self.value(key)?;
+        let text = match value.get_ref() {
+            DeValue::Float(float) => float.as_str(),
+            DeValue::Integer(integer) if integer.radix() == 10 => integer.as_str(),
+            _ => {
+                self.wrong_type(key, value, "an amount of dollars");
+                return None;
+            }
+        };
+        let amount = NanoUsd::parse(&text.replace('_', "")).filter(|amount| amount.0 >= 0);
+        if amount.is_none() {
+            let message = format!("`{text}` is not an amount of dollars");
+            let suggestion = "use a number from 0 with at most nine decimals".to_owned();
+            self.error(value.span(), key, message, Some(suggestion));
+        }
+        amount
     }
 
     /// A list of strings.

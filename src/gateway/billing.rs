@@ -163,7 +163,7 @@ pub fn tags(request: &Incoming, info: &RequestInfo) -> Vec<(String, String)> {
 
 impl Settlement {
     /// Reserves what this candidate may use at most.
-    pub(super) fn reserve(
+    pub(super) async fn reserve(
         &mut self,
         request: &Incoming,
         routed: &Routed,
@@ -187,7 +187,7 @@ impl Settlement {
             outcome: INTERRUPTED.to_owned(),
             ..self.row()
         };
-        let reserved = account.reserve(&card.name, &demand, &row);
+        let reserved = account.reserve(&card.name, &demand, &row).await;
         self.account = Some(account);
         reserved
     }

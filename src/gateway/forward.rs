@@ -78,7 +78,7 @@ impl Gateway {
                     continue;
                 }
             };
-            if let Err(error) = settlement.reserve(request, &routed, card) {
+            if let Err(error) = settlement.reserve(request, &routed, card).await {
                 let ReserveError::Refused(refusal) = &error else {
                     let error = GatewayError::unreserved(error, routed);
                     settlement.finish(error.label());

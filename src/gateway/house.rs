@@ -1,27 +1,139 @@
 //! The gateway in force, which a reload replaces while requests keep the one they began with.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use super::Gateway;
+use crate::{
+    config::{self, Checked, Config, ConfigError},
+    ledger::store::StoreError,
+    upstream::{ClientError, Upstreams},
+};
 
 /// A cheap handle to the gateway in force.
 #[derive(Clone)]
-pub struct House(Arc<RwLock<Arc<Gateway>>>);
+pub struct House(Arc<Inner>);
+
+struct Inner {
+    current: RwLock<Arc<Gateway>>,
+    /// The file that the configuration was read from, if it was one.
+    file: Option<PathBuf>,
+    /// Why the file is not in force, since the last reload that failed.
+    problem: RwLock<Option<String>>,
+    /// One reload at a time.
+    reloading: tokio::sync::Mutex<()>,
+}
+
+/// Why nothing was reloaded. The configuration that was in force still is.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// The configuration did not come from a file.
+    #[error("there is no configuration file to reload")]
+    NoFile,
+    /// The file does not work: where and why, for each problem.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// What it declares cannot be brought into the ledger.
+    #[error("the ledger: {0}")]
+    Ledger(#[from] StoreError),
+    /// Its providers cannot be asked.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+}
+
+/// What a reload has done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Settings that have changed and only a restart brings into force.
+    pub restart_needed: Vec<&'static str>,
+    /// What is worth a warning about the file.
+    pub warnings: String,
+}
 
 impl From<Arc<Gateway>> for House {
     fn from(gateway: Arc<Gateway>) -> Self {
-        Self(Arc::new(RwLock::new(gateway)))
+        Self::new(gateway, None)
     }
 }
 
 impl House {
-    /// The gateway at this moment. A request takes it once and keeps it to its end.
-    pub fn gateway(&self) -> Arc<Gateway> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    /// With the file that the gateway's configuration was read from.
+    pub fn new(gateway: Arc<Gateway>, file: Option<PathBuf>) -> Self {
+        Self(Arc::new(Inner {
+            current: RwLock::new(gateway),
+            file,
+            problem: RwLock::default(),
+            reloading: tokio::sync::Mutex::default(),
+        }))
     }
 
-    /// Puts another in its place.
-    pub fn replace(&self, gateway: Arc<Gateway>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = gateway;
+    /// The gateway at this moment. A request takes it once and keeps it to its end.
+    pub fn gateway(&self) -> Arc<Gateway> {
+        Arc::clone(&self.0.current.read().unwrap_or_else(PoisonError::into_inner))
     }
+
+    /// The configuration's file.
+    pub fn file(&self) -> Option<&Path> {
+        self.0.file.as_deref()
+    }
+
+    /// Why the file is not in force, if it is not.
+    pub fn problem(&self) -> Option<String> {
+        self.0.problem.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads, checks and builds the file's configuration, and only then puts it in force.
+    pub async fn reload(&self) -> Result<Reloaded, ReloadError> {
+        let _alone = self.0.reloading.lock().await;
+        let before = self.gateway();
+        let outcome = self.rebuild(&before).await;
+        let problem = outcome.as_ref().err().map(ToString::to_string);
+        before.metrics().reload_ended(problem.is_none());
+        *self.0.problem.write().unwrap_or_else(PoisonError::into_inner) = problem;
+        let (gateway, reloaded) = match outcome {
+            Ok(done) => done,
+            Err(error) => {
+                tracing::error!(%error, "the configuration was not reloaded");
+                return Err(error);
+            }
+        };
+        *self.0.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(gateway);
+        tracing::info!(
+            restart_needed = reloaded.restart_needed.join(", "),
+            warnings = reloaded.warnings,
+            "the configuration was reloaded"
+        );
+        Ok(reloaded)
+    }
+
+    async fn rebuild(&self, before: &Gateway) -> Result<(Gateway, Reloaded), ReloadError> {
+        let file = self.file().ok_or(ReloadError::NoFile)?;
+        let Checked { config, warnings } = config::load(file)?;
+        let reloaded = Reloaded {
+            restart_needed: restart_needed(before.config(), &config),
+            warnings: warnings.to_string(),
+        };
+        let upstreams = Upstreams::new(config.providers.clone())?;
+        if let Some(ledger) = before.ledger() {
+            ledger.reconcile(&config.declared).await?;
+        }
+        Ok((before.reloaded(config, upstreams), reloaded))
+    }
+}
+
+/// Settings that a running process does not change.
+fn restart_needed(before: &Config, after: &Config) -> Vec<&'static str> {
+    let listen = |config: &Config| (config.server.open, config.server.shutdown_grace);
+    let classifier = |config: &Config| format!("{:?}", config.classifier);
+    [
+        ("[server] open, shutdown_grace_ms", listen(before) != listen(after)),
+        ("[classifier]", classifier(before) != classifier(after)),
+        ("[decisions]", before.decisions != after.decisions),
+        ("[ledger]", before.ledger != after.ledger),
+    ]
+    .into_iter()
+    .filter_map(|(name, changed)| changed.then_some(name))
+    .collect()
 }

@@ -20,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use house::House;
+pub use house::{House, ReloadError, Reloaded};
 pub use info::{Deadlines, RequestInfo, forwarded};
 pub use relay::Relay;
 pub use resolve::Target;
@@ -59,10 +59,10 @@ pub struct Gateway {
     upstreams: Upstreams,
     metrics: Arc<Metrics>,
     /// Empty until the model is loaded.
-    scoring: OnceLock<ScoringQueue>,
+    scoring: Arc<OnceLock<ScoringQueue>>,
     decisions: Option<Arc<DecisionLog>>,
     ledger: Option<Arc<Ledger>>,
-    sessions: Sessions,
+    sessions: Arc<Sessions>,
     stop: Stop,
 }
 
@@ -269,10 +269,10 @@ impl Gateway {
             config,
             upstreams,
             metrics,
-            scoring: OnceLock::new(),
+            scoring: Arc::default(),
             decisions: None,
             ledger: None,
-            sessions: Sessions::default(),
+            sessions: Arc::default(),
             stop,
         }
     }
@@ -286,6 +286,21 @@ impl Gateway {
     /// row.
     pub fn with_ledger(self, ledger: Option<Arc<Ledger>>) -> Self {
         Self { ledger, ..self }
+    }
+
+    /// The same gateway under another configuration: classifier, ledger, logs, sessions and
+    /// metrics go on.
+    fn reloaded(&self, config: Config, upstreams: Upstreams) -> Self {
+        Self {
+            config,
+            upstreams,
+            metrics: Arc::clone(&self.metrics),
+            scoring: Arc::clone(&self.scoring),
+            decisions: self.decisions.clone(),
+            ledger: self.ledger.clone(),
+            sessions: Arc::clone(&self.sessions),
+            stop: self.stop.clone(),
+        }
     }
 
     /// The ledger, where there is one.

@@ -373,6 +373,11 @@ impl Settlement {
             duration_ms = milliseconds(duration),
             "request"
         );
+        if let (Some(ours), Some(theirs)) = (self.cost(), self.seen.provider_cost)
+            && differs(ours, theirs)
+        {
+            self.metrics.provider_cost_differs(self.metric_model());
+        }
         if let Some(mut account) = self.account.take() {
             account.close(self.final_row(outcome, duration));
         }
@@ -425,6 +430,11 @@ impl Drop for Settlement {
     fn drop(&mut self) {
         self.finish(CANCELLED);
     }
+}
+
+/// By more than 1 % of the larger one.
+fn differs(a: NanoUsd, b: NanoUsd) -> bool {
+    a.0.abs_diff(b.0) > a.0.max(b.0).unsigned_abs() / 100
 }
 
 /// Tokens of a text of so many bytes.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    Ledger,
-    meter::{Amounts, Demand, Grant, Pace, Refusal},
+    Hold, Ledger,
+    meter::{Amounts, Demand, Pace, Refusal},
     row::Row,
     tenant::{Level, Scope},
 };
@@ -20,7 +20,7 @@ pub struct Account {
     scopes: Vec<Scope>,
     /// Budgets that this request may overdraw, because they said so.
     exempt: Vec<String>,
-    grant: Grant,
+    hold: Hold,
     closed: bool,
 }
 
@@ -38,7 +38,7 @@ pub enum ReserveError {
 impl Account {
     pub(super) fn new(ledger: Arc<Ledger>, caller: Vec<Scope>) -> Self {
         let (scopes, exempt) = (caller.clone(), Vec::new());
-        Self { ledger, caller, scopes, exempt, grant: Grant::default(), closed: false }
+        Self { ledger, caller, scopes, exempt, hold: Hold::default(), closed: false }
     }
 
     /// Completion tokens to reserve where the caller states no bound.
@@ -48,11 +48,16 @@ impl Account {
 
     /// Reserves a candidate's worst case, in the place of what was reserved before. `row` is what
     /// will stand in the ledger if the process dies: it counts in full.
-    pub fn reserve(&mut self, model: &str, demand: &Demand, row: &Row) -> Result<(), ReserveError> {
+    pub async fn reserve(
+        &mut self,
+        model: &str,
+        demand: &Demand,
+        row: &Row,
+    ) -> Result<(), ReserveError> {
         self.scopes.truncate(self.caller.len());
         self.scopes.push(Scope { level: Level::Model, id: model.to_owned() });
         let reserved =
-            self.ledger.reserve(&mut self.grant, &self.scopes, &self.exempt, demand, row);
+            self.ledger.reserve(&mut self.hold, &self.scopes, &self.exempt, demand, row).await;
         if let Err(error) = &reserved {
             tracing::debug!(request_id = row.request_id, %error, "nothing could be reserved");
         }
@@ -66,7 +71,7 @@ impl Account {
 
     /// How much pace the caller has left: of requests and of tokens.
     pub fn pace(&self) -> (Option<Pace>, Option<Pace>) {
-        self.ledger.pace(&self.scopes)
+        self.ledger.pace(&self.hold, &self.scopes)
     }
 
     /// Puts what was used in the place of what was reserved, and writes the row.
@@ -76,14 +81,14 @@ impl Account {
         }
         let tokens = i64::try_from(row.tokens.total()).unwrap_or(i64::MAX);
         let used = Amounts { nano_usd: row.cost().0, tokens };
-        self.ledger.settle(&mut self.grant, &self.scopes, used, row);
+        self.ledger.settle(&mut self.hold, &self.scopes, used, row);
     }
 }
 
 impl Drop for Account {
     fn drop(&mut self) {
         if !self.closed {
-            self.ledger.give_back(&mut self.grant);
+            self.ledger.give_back(&mut self.hold);
         }
     }
 }

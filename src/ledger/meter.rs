@@ -3,9 +3,9 @@
 //! Before a request is forwarded its worst case is reserved against every meter that applies, all
 //! of them or none; at the end what was used takes the place of the reservation. What is reserved
 //! and what is spent together never exceed a hard amount, in whatever order requests come and go.
-//! Pure: no clock, no I/O.
+//! Pure: no clock, no I/O; [`super::shared`] does the same in Redis.
 
-use std::{collections::HashMap, fmt};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use jiff::tz::TimeZone;
 
@@ -49,9 +49,11 @@ pub struct Demand {
 /// One budget's or limit's state.
 #[derive(Debug, Clone)]
 pub struct Meter {
-    budget: Budget,
+    budget: Arc<Budget>,
     used: Used,
     reserved: i64,
+    /// What may be used here while nobody can say what others use; `None`: the whole amount.
+    share: Option<i64>,
     /// The highest warning of the current window, in percent, and the window's start.
     warned: (u8, i64),
 }
@@ -75,7 +77,7 @@ pub struct Grant {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refusal {
     /// Which.
-    pub budget: Budget,
+    pub budget: Arc<Budget>,
     /// What it could still give, at least 0.
     pub left: i64,
     /// What the request needs of it.
@@ -88,7 +90,7 @@ pub struct Refusal {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Warning {
     /// Which.
-    pub budget: Budget,
+    pub budget: Arc<Budget>,
     /// The share, in percent.
     pub percent: u8,
     /// What is used.
@@ -106,14 +108,46 @@ pub struct Pace {
     pub reset_ms: i64,
 }
 
+/// A meter as [`super::shared`] asks Redis about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct View {
+    /// Names the meter and what it counts: another window counts anew.
+    pub key: String,
+    /// The budget.
+    pub budget: Arc<Budget>,
+    /// How much may be used.
+    pub amount: i64,
+    /// Whether it binds.
+    pub hard: bool,
+    /// The first slot that counts, milliseconds since 1970.
+    pub since: i64,
+    /// The slot of the moment asked about.
+    pub slot: i64,
+    /// After how many milliseconds without use the meter may be forgotten; 0: never.
+    pub forget_ms: i64,
+}
+
 impl Meter {
     fn new(budget: Budget, zone: TimeZone, now_ms: i64) -> Self {
         let window = if budget.unit == Unit::Concurrent { Window::Total } else { budget.window };
-        Self { used: Used::new(window, zone, now_ms), budget, reserved: 0, warned: (0, 0) }
+        let used = Used::new(window, zone, now_ms);
+        Self { used, budget: Arc::new(budget), reserved: 0, share: None, warned: (0, 0) }
+    }
+
+    fn view(&mut self, at_ms: i64) -> View {
+        self.used.advance(at_ms);
+        let budget = &self.budget;
+        let window = if budget.unit == Unit::Concurrent { Window::Total } else { budget.window };
+        let (since, slot, forget_ms) = self.used.slots_at(window, at_ms);
+        let zone = budget.time_zone.as_deref().unwrap_or("-");
+        let key = format!("{}:{}:{window}:{zone}", budget.id, budget.unit.name());
+        let (amount, hard) = (budget.amount, budget.hard);
+        View { key, budget: Arc::clone(budget), amount, hard, since, slot, forget_ms }
     }
 
     fn left(&self) -> i64 {
-        self.budget.amount.saturating_sub(self.used.sum()).saturating_sub(self.reserved)
+        let amount = self.share.unwrap_or(self.budget.amount);
+        amount.saturating_sub(self.used.sum()).saturating_sub(self.reserved)
     }
 
     /// What of a demand can be reserved.
@@ -138,7 +172,7 @@ impl Meter {
                 (self.reserved > 0).then_some(CONCURRENT_RETRY_MS),
             ),
         };
-        let budget = self.budget.clone();
+        let budget = Arc::clone(&self.budget);
         Err(Box::new(Refusal { budget, left: left.max(0), needed, retry_after_ms }))
     }
 
@@ -163,7 +197,7 @@ impl Meter {
             return None;
         }
         self.warned.0 = percent;
-        Some(Warning { budget: self.budget.clone(), percent, used })
+        Some(Warning { budget: Arc::clone(&self.budget), percent, used })
     }
 }
 
@@ -196,7 +230,7 @@ impl Meters {
             let meter = Meter::new(budget.clone(), zone(budget), now_ms);
             match self.meters.get_mut(place) {
                 Some(Some(known)) if same_count(&known.budget, budget) => {
-                    known.budget = budget.clone();
+                    known.budget = Arc::new(budget.clone());
                 }
                 Some(slot) => {
                     let reserved = slot.as_ref().map_or(0, |known| known.reserved);
@@ -216,7 +250,7 @@ impl Meters {
 
     /// The budgets in force.
     pub fn budgets(&self) -> impl Iterator<Item = &Budget> {
-        self.meters.iter().flatten().map(|meter| &meter.budget)
+        self.meters.iter().flatten().map(|meter| meter.budget.as_ref())
     }
 
     /// Whether a meter applies to any of these scopes.
@@ -319,6 +353,39 @@ impl Meters {
         tightest
     }
 
+    /// The meters of the scopes but the exempt ones, as they stand at a moment.
+    pub fn views(&mut self, scopes: &[Scope], exempt: &[String], at_ms: i64) -> Vec<View> {
+        let mut views = Vec::new();
+        for place in scopes.iter().filter_map(|scope| self.by_scope.get(scope)).flatten() {
+            let Some(Some(meter)) = self.meters.get_mut(*place) else { continue };
+            if !exempt.contains(&meter.budget.id) {
+                views.push(meter.view(at_ms));
+            }
+        }
+        views
+    }
+
+    /// Leaves of every meter only one part in `gateways` of what is left.
+    pub fn share(&mut self, gateways: usize, now_ms: i64) {
+        let gateways = i64::try_from(gateways.max(1)).unwrap_or(i64::MAX);
+        for meter in self.meters.iter_mut().flatten() {
+            meter.used.advance(now_ms);
+            let used = meter.used.sum();
+            let left = meter.budget.amount.saturating_sub(used).max(0) / gateways;
+            // One place at the same time stays: a share of none would be a refusal.
+            let least = i64::from(meter.budget.unit == Unit::Concurrent && meter.budget.amount > 0);
+            let amount = used.saturating_add(left.max(least));
+            meter.share = Some(amount);
+        }
+    }
+
+    /// Milliseconds until a budget's civil window ends.
+    pub fn ends_in_ms(&mut self, id: &str, now_ms: i64) -> Option<i64> {
+        let meter = self.meters.get_mut(*self.places.get(id)?)?.as_mut()?;
+        meter.used.advance(now_ms);
+        meter.used.frees_in_ms(1, now_ms)
+    }
+
     /// What a budget has counted and what is reserved of it.
     pub fn state(&mut self, id: &str, now_ms: i64) -> Option<(i64, i64)> {
         let meter = self.meters.get_mut(*self.places.get(id)?)?.as_mut()?;
@@ -335,7 +402,7 @@ fn same_count(a: &Budget, b: &Budget) -> bool {
 /// `the day's budget of key:key_1 has $0.0005 left of $0.01, and this request may cost $0.002`
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Budget { unit, amount, window, scope, kind, .. } = &self.budget;
+        let Budget { unit, amount, window, scope, kind, .. } = self.budget.as_ref();
         let (left, needed) = (self.left, self.needed);
         let shown = |amount: i64| match unit {
             Unit::NanoUsd => format!("${}", NanoUsd(amount)),

@@ -12,10 +12,12 @@
 mod account;
 pub mod book;
 pub mod budget;
+pub mod declared;
 pub mod journal;
 pub mod meter;
 pub mod row;
 pub mod secret;
+pub mod shared;
 pub mod store;
 pub mod tenant;
 mod webhook;
@@ -35,11 +37,13 @@ use jiff::{Timestamp, tz::TimeZone};
 
 pub use account::{Account, ReserveError};
 use book::{AccessError, Book};
-use budget::{Budget, Unit};
+use budget::{Budget, Kind, Unit, Window};
+use declared::Declared;
 use journal::{Journal, JournalError};
-use meter::{Amounts, Demand, Grant, Meters, Pace, Warning};
+use meter::{Amounts, Demand, Grant, Meters, Pace, Refusal, View, Warning};
 use row::Row;
-use store::{Store, StoreError};
+use shared::{Granted, RedisSettings, Shared, SharedError};
+use store::{SpentSums, Store, StoreError};
 use tenant::{Scope, Tenant};
 use webhook::Webhook;
 
@@ -61,6 +65,8 @@ pub struct LedgerSettings {
     /// Completion tokens reserved for a request that states no bound, unless the model's own
     /// bound is smaller.
     pub assumed_output_tokens: u32,
+    /// Where several gateways count together; `None` when there is only one.
+    pub redis: Option<RedisSettings>,
     /// Where budget warnings are posted.
     pub webhook: Option<reqwest::Url>,
 }
@@ -77,6 +83,9 @@ pub enum LedgerError {
     /// No randomness for the hash key.
     #[error(transparent)]
     Randomness(#[from] secret::NoRandomness),
+    /// Redis.
+    #[error("redis cannot be reached: {0}")]
+    Redis(#[from] redis::RedisError),
     /// The client for the webhook.
     #[error("no HTTP client can be built: {0}")]
     Client(#[from] reqwest::Error),
@@ -93,6 +102,8 @@ const REFRESH_EVERY: Duration = Duration::from_secs(1);
 const REFRESH_FOR_UNKNOWN_MS: i64 = 100;
 /// How often old rows are deleted.
 const RETAIN_EVERY: Duration = Duration::from_secs(60 * 60);
+/// How often a gateway without Redis looks at what the others have spent.
+const SHARE_EVERY: Duration = Duration::from_secs(30);
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 
 /// The ledger of one gateway.
@@ -103,6 +114,8 @@ pub struct Ledger {
     hash_key: [u8; 32],
     book: RwLock<Arc<Book>>,
     meters: Mutex<Meters>,
+    /// Where several gateways count together.
+    shared: Option<Arc<Shared>>,
     journal: Journal,
     webhook: Option<Webhook>,
     /// One flush or refresh at a time: a budget's past is then either in the store or counted.
@@ -115,6 +128,15 @@ pub struct Ledger {
 struct Maintained {
     revision: i64,
     refreshed_ms: i64,
+}
+
+/// What is reserved for one request: here, or where several gateways count together.
+#[derive(Debug, Default)]
+struct Hold {
+    here: Grant,
+    shared: Vec<(String, i64)>,
+    /// What each shared meter had left.
+    left: Vec<(Arc<Budget>, Granted)>,
 }
 
 /// What a start found from the process before.
@@ -143,6 +165,10 @@ impl Ledger {
         let hash_key = hash_key(&store).await?;
         let (journal, recovered) = Journal::open(&settings.journal)?;
         let found = Found { rows: recovered.rows.len(), interrupted: recovered.interrupted.len() };
+        let shared = match settings.redis.clone() {
+            Some(redis) => Some(Shared::open(redis).await?),
+            None => None,
+        };
         let webhook = settings.webhook.clone().map(Webhook::start).transpose()?;
         let ledger = Self {
             settings,
@@ -150,6 +176,7 @@ impl Ledger {
             hash_key,
             book: RwLock::default(),
             meters: Mutex::default(),
+            shared,
             journal,
             webhook,
             maintenance: tokio::sync::Mutex::default(),
@@ -158,6 +185,12 @@ impl Ledger {
         };
         ledger.refresh(true).await?;
         Ok((Arc::new(ledger), found))
+    }
+
+    /// Brings the store in line with what the configuration declares.
+    pub async fn reconcile(&self, declared: &Declared) -> Result<(), StoreError> {
+        declared::reconcile(&self.store, &self.hash_key, declared, now_ms()).await?;
+        self.refresh(true).await
     }
 
     /// The settings.
@@ -227,9 +260,9 @@ impl Ledger {
         locked(&self.meters).state(id, now_ms())
     }
 
-    fn reserve(
+    async fn reserve(
         &self,
-        grant: &mut Grant,
+        hold: &mut Hold,
         scopes: &[Scope],
         exempt: &[String],
         demand: &Demand,
@@ -240,17 +273,117 @@ impl Ledger {
             let message = format!("{waiting} rows wait for the store");
             return Err(ReserveError::Unavailable(message));
         }
-        locked(&self.meters)
-            .reserve(grant, scopes, exempt, demand, now_ms())
-            .map_err(ReserveError::Refused)?;
+        match &self.shared {
+            Some(shared) if !(shared.is_down() && shared.settings().fail_open) => {
+                self.reserve_shared(shared, hold, scopes, exempt, demand).await?;
+            }
+            _ => self.reserve_here(hold, scopes, exempt, demand)?,
+        }
         self.journal.begin(row).map_err(|error| {
             self.refused_by_disk.fetch_add(1, Ordering::Relaxed);
-            self.give_back(grant);
+            self.give_back(hold);
             ReserveError::Unavailable(format!("the journal cannot be written: {error}"))
         })
     }
 
-    fn pace(&self, scopes: &[Scope]) -> (Option<Pace>, Option<Pace>) {
+    fn reserve_here(
+        &self,
+        hold: &mut Hold,
+        scopes: &[Scope],
+        exempt: &[String],
+        demand: &Demand,
+    ) -> Result<(), ReserveError> {
+        let mut meters = locked(&self.meters);
+        let reserved = meters.reserve(&mut hold.here, scopes, exempt, demand, now_ms());
+        reserved.map_err(ReserveError::Refused)
+    }
+
+    async fn reserve_shared(
+        &self,
+        shared: &Shared,
+        hold: &mut Hold,
+        scopes: &[Scope],
+        exempt: &[String],
+        demand: &Demand,
+    ) -> Result<(), ReserveError> {
+        self.give_back(hold);
+        let now = now_ms();
+        let views = locked(&self.meters).views(scopes, exempt, now);
+        if views.is_empty() {
+            return Ok(());
+        }
+        let of = |view: &View| {
+            let unit = view.budget.unit;
+            (demand.wanted.of(unit), demand.least.of(unit))
+        };
+        let demands: Vec<_> = views.iter().map(of).collect();
+        // Each try tells Redis the past of one meter that it does not know.
+        for _ in 0..=views.len() {
+            match shared.reserve(&views, &demands).await {
+                Ok(granted) => {
+                    hold.shared = shared.held(&views, &granted);
+                    hold.left =
+                        views.iter().map(|view| Arc::clone(&view.budget)).zip(granted).collect();
+                    return Ok(());
+                }
+                Err(SharedError::Unknown(place)) => {
+                    let Some(view) = views.get(place) else { break };
+                    let past = self.past(&view.budget, view.since).await;
+                    let past =
+                        past.map_err(|error| ReserveError::Unavailable(error.to_string()))?;
+                    if shared.seed(view, &past).await.is_err() {
+                        break;
+                    }
+                }
+                Err(SharedError::Refused { place, left, needed, oldest_ms }) => {
+                    let Some(view) = views.get(place) else { break };
+                    let budget = Arc::clone(&view.budget);
+                    let retry_after_ms = self.retry_after(&budget, oldest_ms, now);
+                    let refusal = Refusal { budget, left: left.max(0), needed, retry_after_ms };
+                    return Err(ReserveError::Refused(Box::new(refusal)));
+                }
+                Err(SharedError::Down(_)) => break,
+            }
+        }
+        if !shared.settings().fail_open {
+            return Err(ReserveError::Unavailable("redis is away".to_owned()));
+        }
+        self.take_share(shared).await;
+        self.reserve_here(hold, scopes, exempt, demand)
+    }
+
+    /// When a shared meter may have room again.
+    fn retry_after(&self, budget: &Budget, oldest_ms: Option<i64>, now: i64) -> Option<i64> {
+        match (budget.unit, budget.window) {
+            (Unit::Concurrent, _) => Some(1_000),
+            (_, Window::Total) => None,
+            (_, window @ Window::Rolling(seconds)) => {
+                let passes = |oldest| oldest + window::slot_ms(window) + i64::from(seconds) * 1_000;
+                Some(oldest_ms.map_or(1_000, |oldest| (passes(oldest) - now).max(0)))
+            }
+            (_, Window::Civil(_)) => locked(&self.meters).ends_in_ms(&budget.id, now),
+        }
+    }
+
+    /// Redis is away: this gateway goes on with its share of what is left.
+    async fn take_share(&self, shared: &Shared) {
+        let _maintained = self.maintenance.lock().await;
+        let fresh = async {
+            let budgets = self.store.budgets().await?;
+            *locked(&self.meters) = Meters::default();
+            self.load_meters(budgets).await
+        };
+        if let Err(error) = fresh.await {
+            tracing::error!(%error, "what others have spent is not known while redis is away");
+        }
+        locked(&self.meters).share(shared.gateways(), now_ms());
+    }
+
+    fn pace(&self, hold: &Hold, scopes: &[Scope]) -> (Option<Pace>, Option<Pace>) {
+        if !hold.left.is_empty() {
+            let of = |unit| self.shared_pace(hold, unit);
+            return (of(Unit::Requests), of(Unit::Tokens));
+        }
         let mut meters = locked(&self.meters);
         if !meters.applies(scopes) {
             return (None, None);
@@ -260,12 +393,43 @@ impl Ledger {
         (requests, meters.pace(scopes, Unit::Tokens, now))
     }
 
-    fn give_back(&self, grant: &mut Grant) {
-        locked(&self.meters).release(grant);
+    fn shared_pace(&self, hold: &Hold, unit: Unit) -> Option<Pace> {
+        let limits = hold
+            .left
+            .iter()
+            .filter(|(budget, _)| budget.unit == unit && budget.kind == Kind::Limit);
+        let (budget, granted) = limits.min_by_key(|(_, granted)| granted.left)?;
+        let reset = self.retry_after(budget, None, now_ms());
+        let (limit, remaining) = (budget.amount, granted.left.max(0));
+        Some(Pace { limit, remaining, reset_ms: reset.unwrap_or(0) })
     }
 
-    fn settle(&self, grant: &mut Grant, scopes: &[Scope], used: Amounts, row: Row) {
-        let warnings = locked(&self.meters).settle(grant, scopes, used, row.time_ms, now_ms());
+    fn give_back(&self, hold: &mut Hold) {
+        locked(&self.meters).release(&mut hold.here);
+        if let Some(shared) = &self.shared {
+            shared.release(&std::mem::take(&mut hold.shared));
+            hold.left.clear();
+        }
+    }
+
+    fn settle(&self, hold: &mut Hold, scopes: &[Scope], used: Amounts, row: Row) {
+        let now = now_ms();
+        let mut meters = locked(&self.meters);
+        let warnings = meters.settle(&mut hold.here, scopes, used, row.time_ms, now);
+        let views = match &self.shared {
+            Some(_) => meters.views(scopes, &[], row.time_ms),
+            None => Vec::new(),
+        };
+        drop(meters);
+        if let Some(shared) = &self.shared {
+            shared.release(&std::mem::take(&mut hold.shared));
+            let counted = views.into_iter().filter(|view| view.budget.unit != Unit::Concurrent);
+            let counted = counted.map(|view| {
+                let amount = used.of(view.budget.unit);
+                (view, amount)
+            });
+            shared.used(&counted.collect::<Vec<_>>());
+        }
         self.warn(warnings);
         if let Err(error) = self.journal.end(row) {
             self.refused_by_disk.fetch_add(1, Ordering::Relaxed);
@@ -323,23 +487,29 @@ impl Ledger {
         };
         let fresh = locked(&self.meters).replace(&budgets, &zone, now_ms());
         for budget in budgets.iter().filter(|budget| fresh.contains(&budget.id)) {
-            let Some(since) = locked(&self.meters).counts_since(&budget.id, now_ms()) else {
-                continue;
-            };
-            let slot = window::slot_ms(budget.window);
-            let past = self.store.spent(&budget.scope, since.max(0), slot).await?;
+            let since = locked(&self.meters).counts_since(&budget.id, now_ms());
+            let Some(since) = since else { continue };
+            let past = self.past(budget, since.max(0)).await?;
             let mut meters = locked(&self.meters);
-            for (start, sums) in past {
-                let amount = match budget.unit {
-                    Unit::NanoUsd => sums.nano_usd,
-                    Unit::Tokens => i64::try_from(sums.tokens).unwrap_or(i64::MAX),
-                    Unit::Requests => i64::try_from(sums.requests).unwrap_or(i64::MAX),
-                    Unit::Concurrent => continue,
-                };
+            for (start, amount) in past {
                 meters.add_past(&budget.id, start.max(since), amount, now_ms());
             }
         }
         Ok(())
+    }
+
+    /// What a budget's scope has used since a moment, by slot.
+    async fn past(&self, budget: &Budget, since: i64) -> Result<Vec<(i64, i64)>, StoreError> {
+        let slot = window::slot_ms(budget.window);
+        let sums = self.store.spent(&budget.scope, since, slot).await?;
+        let of = |sums: SpentSums| match budget.unit {
+            Unit::NanoUsd => sums.nano_usd,
+            Unit::Tokens => i64::try_from(sums.tokens).unwrap_or(i64::MAX),
+            Unit::Requests => i64::try_from(sums.requests).unwrap_or(i64::MAX),
+            Unit::Concurrent => 0,
+        };
+        // A slot that began before is the first that counts.
+        Ok(sums.into_iter().map(|(start, sums)| (start.max(since), of(sums))).collect())
     }
 
     /// Sends the waiting rows to the store.
@@ -384,7 +554,9 @@ impl Ledger {
         let mut flush = tokio::time::interval(self.settings.flush_interval);
         let mut refresh = tokio::time::interval(REFRESH_EVERY);
         let mut retain = tokio::time::interval(RETAIN_EVERY);
-        for timer in [&mut flush, &mut refresh, &mut retain] {
+        let mut share = tokio::time::interval(SHARE_EVERY);
+        let sharing = self.shared.clone().map(|shared| tokio::spawn(shared.run()));
+        for timer in [&mut flush, &mut refresh, &mut retain, &mut share] {
             timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         }
         tokio::pin!(stop);
@@ -399,10 +571,20 @@ impl Ledger {
                     }
                 }
                 _ = retain.tick() => self.retain().await,
+                _ = share.tick() => {
+                    let shared = self.shared.as_ref();
+                    if let Some(shared) = shared.filter(|s| s.is_down() && s.settings().fail_open) {
+                        self.take_share(shared).await;
+                    }
+                }
             }
         }
         if let Err(error) = self.flush().await {
             tracing::error!(%error, "rows stay in the journal until the next start");
+        }
+        if let (Some(sharing), Some(shared)) = (sharing, &self.shared) {
+            sharing.abort();
+            shared.last_words().await;
         }
     }
 

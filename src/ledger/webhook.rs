@@ -39,7 +39,7 @@ impl Webhook {
         let body = json!({
             "event": "budget.warning",
             "time_ms": now_ms(),
-            "budget": budget,
+            "budget": budget.as_ref(),
             "percent": warning.percent,
             "used": warning.used,
         });

@@ -11,6 +11,9 @@ use super::budget::{Period, Window};
 /// Slots that a rolling window is counted in: it forgets what is older than its length and at
 /// most one slot more.
 pub const SLOTS: i64 = 60;
+const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
+/// Longer than every civil window.
+const LONGEST_MS: i64 = 32 * DAY_MS;
 /// Shortest slot.
 const MIN_SLOT_MS: i64 = 1_000;
 
@@ -121,6 +124,23 @@ impl Used {
                     }
                 }
                 self.slots.back().map(|(start, _)| passes(*start))
+            }
+        }
+    }
+
+    /// The first slot that counts at a moment, the moment's own slot, and after how many
+    /// milliseconds none of them counts any more (0: never).
+    pub fn slots_at(&self, window: Window, at_ms: i64) -> (i64, i64, i64) {
+        match window {
+            Window::Total => (0, 0, 0),
+            Window::Civil(_) => {
+                let start = self.start_ms(at_ms);
+                (start, start, (self.end_ms.saturating_sub(at_ms)).clamp(0, LONGEST_MS) + DAY_MS)
+            }
+            Window::Rolling(_) => {
+                let slot = slot_ms(window);
+                let since = (at_ms - self.length_ms() - slot).div_euclid(slot) * slot + slot;
+                (since, at_ms.div_euclid(slot) * slot, self.length_ms() + slot + DAY_MS)
             }
         }
     }

@@ -104,6 +104,11 @@ pub struct Metrics {
     lost_decisions: Gauge,
     usage_estimated: Counter,
     warnings: Family<WarningLabel, Counter>,
+    reloads: Family<OutcomeLabel, Counter>,
+    reload_failed: Gauge,
+    ledger_waiting: Gauge,
+    ledger_down: Gauge,
+    price_differs: Family<ModelLabel, Counter>,
 }
 
 impl Default for Metrics {
@@ -128,6 +133,11 @@ impl Default for Metrics {
             lost_decisions: Gauge::default(),
             usage_estimated: Counter::default(),
             warnings: Family::default(),
+            reloads: Family::default(),
+            reload_failed: Gauge::default(),
+            ledger_waiting: Gauge::default(),
+            ledger_down: Gauge::default(),
+            price_differs: Family::default(),
             registry: Registry::default(),
         };
         let r = &mut registry;
@@ -168,6 +178,27 @@ impl Default for Metrics {
             "translation_warnings",
             "What translations could not carry over",
             metrics.warnings.clone(),
+        );
+        r.register("config_reloads", "Reloads of the configuration", metrics.reloads.clone());
+        r.register(
+            "config_reload_failed",
+            "1 while the configuration file is not the one in force",
+            metrics.reload_failed.clone(),
+        );
+        r.register(
+            "ledger_waiting_rows",
+            "Rows that wait for the ledger's store",
+            metrics.ledger_waiting.clone(),
+        );
+        r.register(
+            "ledger_store_down",
+            "1 while the ledger's store cannot be written",
+            metrics.ledger_down.clone(),
+        );
+        r.register(
+            "provider_cost_differs",
+            "Answers whose provider's own cost differs from ours by more than 1 %",
+            metrics.price_differs.clone(),
         );
         Self { registry, ..metrics }
     }
@@ -238,6 +269,24 @@ impl Metrics {
             let label = PolicyLabel { policy: policy.to_owned() };
             self.scores.get_or_create(&label).observe(f64::from(score));
         }
+    }
+
+    /// The configuration was reloaded, or could not be.
+    pub fn reload_ended(&self, done: bool) {
+        let outcome = if done { "ok" } else { "failed" };
+        self.reloads.get_or_create(&OutcomeLabel { outcome }).inc();
+        self.reload_failed.set(i64::from(!done));
+    }
+
+    /// How the ledger stands.
+    pub fn ledger_stands(&self, waiting_rows: usize, store_down: bool) {
+        self.ledger_waiting.set(i64::try_from(waiting_rows).unwrap_or(i64::MAX));
+        self.ledger_down.set(i64::from(store_down));
+    }
+
+    /// A provider says that an answer costs more than 1 % more or less than we do.
+    pub fn provider_cost_differs(&self, model: &str) {
+        self.price_differs.get_or_create(&ModelLabel { model: model.to_owned() }).inc();
     }
 
     /// Counts a request as in flight until the guard is dropped.

@@ -7,8 +7,9 @@
 //! Starts the real binary twice, as scripted upstream and as gateway, and asks one after the other
 //! over kept connections, one request at a time, the arms in turn: direct, through the gateway
 //! with a named model (no scoring), through the policy (scored; the same text each time, a new one
-//! each time that the static stage decides, and a new one each time that the encoder scores). Prints p50 and p99 of each arm and what they add to the direct call's. Then how
-//! long `/health` takes, alone and while eight callers keep every scoring thread busy.
+//! each time that the static stage decides, and a new one each time that the encoder scores), and
+//! through a gateway with keys, limits, budgets and a ledger in SQLite. Prints p50 and p99 of each
+//! arm and what they add to the direct call's. Then how long `/health` takes, alone and while eight callers keep every scoring thread busy.
 
 mod server;
 
@@ -19,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use server::{Server, percentile, print_arms};
+use server::{KEY, Server, percentile, print_arms};
 
 /// Requests of each arm that count, unless the command line says otherwise.
 const REQUESTS: usize = 2_000;
@@ -69,7 +70,7 @@ impl Caller {
             self.model
         );
         let request = format!(
-            "POST /v1/chat/completions HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {KEY}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         );
         self.exchange(&request)
@@ -109,7 +110,9 @@ fn main() {
     let dir = tempfile::tempdir().expect("a directory");
     let text = format!(
         "[providers.local]\nbase_url = \"http://{}/v1\"\n\
-         [models.small]\nprovider = \"local\"\n[models.large]\nprovider = \"local\"\n\
+         [models.small]\nprovider = \"local\"\n\
+         price = {{ input_usd_per_mtok = 0.1, output_usd_per_mtok = 0.4 }}\n\
+         [models.large]\nprovider = \"local\"\n\
          [policies.auto]\ntiers = [{{ name = \"cheap\", below = 0.42, models = [\"small\"] }}, \
          {{ name = \"strong\", models = [\"large\"] }}]\n",
         upstream.address
@@ -124,9 +127,17 @@ fn main() {
     // One that asks the encoder each time.
     let encoder = serve("encoder.toml", &format!("[classifier]\nstatic_margin = 1\n{text}"));
 
+    // One that keeps accounts: one key, and on it a budget and two limits.
+    let accounts = "[ledger]\nurl = \"sqlite:bench.db\"\n[keys.bench]\nsecret_env = \"BENCH_KEY\"\n\
+         [budgets.bench]\nkey = \"bench\"\nusd = 1000000\nwindow = \"month\"\n\
+         [limits.requests]\nkey = \"bench\"\nrequests = 1000000000\n\
+         [limits.tokens]\nkey = \"bench\"\ntokens = 1000000000000\n";
+    let ledger = serve("ledger.toml", &format!("{accounts}{text}"));
+
     let mut arms = [
         ("direct", Caller::new(&upstream.address, "small", Text::Same)),
         ("named model, no scoring", Caller::new(&gateway.address, "small", Text::Same)),
+        ("the same with a ledger", Caller::new(&ledger.address, "small", Text::Same)),
         ("policy, text seen before", Caller::new(&gateway.address, "auto", Text::Same)),
         ("policy, new clear text", Caller::new(&gateway.address, "auto", Text::Clear)),
         ("policy, encoder asked", Caller::new(&encoder.address, "auto", Text::New)),

@@ -5,6 +5,9 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+/// The key of the gateway that asks for one.
+pub const KEY: &str = "wb-the-key-of-the-benchmark";
+
 /// A child process that dies with the benchmark.
 pub struct Server {
     /// The process.
@@ -20,6 +23,7 @@ impl Server {
             .args(arguments)
             .env_clear()
             .env("RUST_LOG", "error")
+            .env("BENCH_KEY", KEY)
             .stdout(Stdio::piped())
             .spawn()
             .expect("the binary starts");

@@ -17,6 +17,7 @@ mod offline;
 mod operations;
 mod parity;
 mod scripted;
+mod several;
 mod streams;
 mod tidy;
 mod train;

@@ -1,0 +1,427 @@
+//! Meters that several gateways share, in Redis.
+//!
+//! The same arithmetic as in [`super::meter`], in one script a reservation, so that no other
+//! gateway comes between. A meter is a hash: `u:SLOT` is what was used in a slot of its window,
+//! `r:GATEWAY` what a gateway has reserved. Every gateway says every two seconds that it lives;
+//! what a gateway has reserved that has been silent for [`DEAD_AFTER`] no longer counts. What was
+//! used is sent by a task, summed up: when Redis is away the sums wait, and they never grow beyond
+//! one for each meter and slot. Each batch has a number, so that one that is sent again counts
+//! once.
+//!
+//! Amounts are compared as 64-bit floats (Lua has no other numbers): exact up to 9 million
+//! dollars in nano-dollars. They are added as integers.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use redis::{
+    Client, Script,
+    aio::{ConnectionManager, ConnectionManagerConfig},
+};
+use tokio::sync::Notify;
+
+use super::{meter::View, now_ms};
+
+/// A gateway that has been silent for so long is dead: what it had reserved is free.
+pub const DEAD_AFTER: Duration = Duration::from_secs(10);
+/// How often a gateway says that it lives.
+const ALIVE_EVERY: Duration = Duration::from_secs(2);
+/// How long an answer of Redis is waited for before it counts as away.
+const TIMEOUT: Duration = Duration::from_millis(500);
+/// How long what was used may wait for the next batch (chosen: far below a budget's windows).
+const SEND_EVERY: Duration = Duration::from_millis(5);
+/// How long to wait after a failure.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// `[redis]`
+#[derive(Clone, PartialEq)]
+pub struct RedisSettings {
+    /// `redis://…`; may hold a password: never shown.
+    pub url: String,
+    /// What every name in Redis begins with.
+    pub prefix: String,
+    /// Whether requests go on while Redis is away, each gateway with its share of what is left.
+    pub fail_open: bool,
+}
+
+impl std::fmt::Debug for RedisSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { prefix, fail_open, .. } = self;
+        f.debug_struct("RedisSettings")
+            .field("prefix", prefix)
+            .field("fail_open", fail_open)
+            .finish_non_exhaustive()
+    }
+}
+
+/// This gateway's side of the shared meters.
+#[derive(Debug)]
+pub struct Shared {
+    settings: RedisSettings,
+    connection: ConnectionManager,
+    gateway: String,
+    reserve: Script,
+    settle: Script,
+    waiting: Mutex<Waiting>,
+    wake: Notify,
+    down: AtomicBool,
+    gateways: AtomicUsize,
+    batches: AtomicU64,
+}
+
+/// Sums that Redis does not have yet.
+#[derive(Debug, Default)]
+struct Waiting {
+    /// What is given back, by meter.
+    released: HashMap<String, i64>,
+    /// What was used, by meter and slot, and when the meter may be forgotten.
+    used: HashMap<(String, i64), (i64, i64)>,
+}
+
+/// Why a reservation was not made.
+#[derive(Debug)]
+pub enum SharedError {
+    /// The meter at this place of the list cannot take it.
+    Refused {
+        /// Its place.
+        place: usize,
+        /// What it could still give.
+        left: i64,
+        /// What is needed.
+        needed: i64,
+        /// The oldest slot in which something was used.
+        oldest_ms: Option<i64>,
+    },
+    /// Redis does not know the past of the meter at this place.
+    Unknown(usize),
+    /// Redis is away.
+    Down(String),
+}
+
+/// What a meter has granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Granted {
+    /// The amount that is reserved.
+    pub amount: i64,
+    /// What is left after it.
+    pub left: i64,
+}
+
+/// `KEYS`: the gateways' signs of life, then a hash for each meter. `ARGV`: now, the gateway, the
+/// list's length, then for each meter: amount, whether it binds, wanted, least, the first slot that
+/// counts.
+const RESERVE: &str = r"
+local now, gateway, count = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
+local taken, lefts = {}, {}
+for i = 1, count do
+  local key, at = KEYS[i + 1], 3 + (i - 1) * 5
+  local cap, hard = tonumber(ARGV[at + 1]), ARGV[at + 2] == '1'
+  local wanted, least = tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
+  local since = tonumber(ARGV[at + 5])
+  local all = redis.call('HGETALL', key)
+  local seeded, used, reserved, oldest = false, 0, 0, false
+  for j = 1, #all, 2 do
+    local field, value = all[j], tonumber(all[j + 1])
+    local kind, name = string.sub(field, 1, 2), string.sub(field, 3)
+    if field == 'seeded' then
+      seeded = true
+    elseif kind == 'u:' then
+      local slot = tonumber(name)
+      if slot >= since then
+        used = used + value
+        if value > 0 and (not oldest or slot < oldest) then oldest = slot end
+      else
+        redis.call('HDEL', key, field)
+      end
+    elseif kind == 'r:' then
+      local alive = redis.call('ZSCORE', KEYS[1], name)
+      if alive and tonumber(alive) >= now then
+        reserved = reserved + value
+      else
+        redis.call('HDEL', key, field)
+      end
+    end
+  end
+  if not seeded then return {-1, i} end
+  local left, take = cap - used - reserved, wanted
+  if hard and wanted > left then
+    if least < wanted and math.max(least, 1) <= left then
+      take = left
+    else
+      return {0, i, left, math.max(least, 1), oldest or -1}
+    end
+  end
+  taken[i], lefts[i] = take, left - take
+end
+local answer = {1}
+for i = 1, count do
+  redis.call('HINCRBY', KEYS[i + 1], 'r:' .. gateway, string.format('%.0f', taken[i]))
+  answer[i * 2] = taken[i]
+  answer[i * 2 + 1] = lefts[i]
+end
+return answer
+";
+
+/// `KEYS`: the batches' numbers, then a hash for each change. `ARGV`: the gateway, the batch, then
+/// for each change: the slot or an empty text for a release, the amount, the milliseconds after
+/// which the meter may be forgotten (0: never).
+const SETTLE: &str = r"
+local gateway, batch = ARGV[1], tonumber(ARGV[2])
+local last = tonumber(redis.call('HGET', KEYS[1], gateway) or '0')
+if batch <= last then return 0 end
+redis.call('HSET', KEYS[1], gateway, batch)
+for i = 2, #KEYS do
+  local at = 2 + (i - 2) * 3
+  local slot, amount, forget = ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3])
+  if slot == '' then
+    local field = 'r:' .. gateway
+    local held = tonumber(redis.call('HGET', KEYS[i], field) or '0')
+    if held <= tonumber(amount) then
+      redis.call('HDEL', KEYS[i], field)
+    else
+      redis.call('HINCRBY', KEYS[i], field, '-' .. amount)
+    end
+  else
+    redis.call('HINCRBY', KEYS[i], 'u:' .. slot, amount)
+  end
+  if forget > 0 then redis.call('PEXPIRE', KEYS[i], forget) end
+end
+return 1
+";
+
+impl Shared {
+    /// Connects; fails when Redis cannot be reached at all.
+    pub async fn open(settings: RedisSettings) -> Result<Arc<Self>, redis::RedisError> {
+        let config = ConnectionManagerConfig::new()
+            .set_response_timeout(Some(TIMEOUT))
+            .set_connection_timeout(Some(TIMEOUT))
+            .set_number_of_retries(1);
+        let client = Client::open(settings.url.as_str())?;
+        let connection = ConnectionManager::new_with_config(client, config).await?;
+        let shared = Arc::new(Self {
+            settings,
+            connection,
+            gateway: uuid::Uuid::now_v7().simple().to_string(),
+            reserve: Script::new(RESERVE),
+            settle: Script::new(SETTLE),
+            waiting: Mutex::default(),
+            wake: Notify::new(),
+            down: AtomicBool::new(false),
+            gateways: AtomicUsize::new(1),
+            batches: AtomicU64::new(0),
+        });
+        shared.say_alive().await?;
+        Ok(shared)
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &RedisSettings {
+        &self.settings
+    }
+
+    /// Whether Redis is away.
+    pub fn is_down(&self) -> bool {
+        self.down.load(Ordering::Relaxed)
+    }
+
+    /// How many gateways lived when last heard of, this one included.
+    pub fn gateways(&self) -> usize {
+        self.gateways.load(Ordering::Relaxed).max(1)
+    }
+
+    fn name(&self, what: &str) -> String {
+        format!("{}:{what}", self.settings.prefix)
+    }
+
+    fn meter(&self, view: &View) -> String {
+        format!("{}:meter:{}", self.settings.prefix, view.key)
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reserves at every meter, or at none. `demands` are wanted and least of each.
+    pub async fn reserve(
+        &self,
+        views: &[View],
+        demands: &[(i64, i64)],
+    ) -> Result<Vec<Granted>, SharedError> {
+        let mut call = self.reserve.key(self.name("alive"));
+        for view in views {
+            call.key(self.meter(view));
+        }
+        call.arg(now_ms()).arg(&self.gateway).arg(views.len());
+        for (view, (wanted, least)) in views.iter().zip(demands) {
+            call.arg(view.amount).arg(i32::from(view.hard)).arg(wanted).arg(least).arg(view.since);
+        }
+        let mut connection = self.connection.clone();
+        let answer: Result<Vec<i64>, _> = call.invoke_async(&mut connection).await;
+        let answer = answer.map_err(|error| self.failed(&error))?;
+        let at = |place: usize| answer.get(place).copied();
+        let place = || at(1).and_then(|i| usize::try_from(i - 1).ok()).unwrap_or(0);
+        match at(0) {
+            Some(1) => Ok(answer
+                .get(1..)
+                .unwrap_or_default()
+                .chunks_exact(2)
+                .map(|pair| Granted { amount: pair[0], left: pair[1] })
+                .collect()),
+            Some(0) => Err(SharedError::Refused {
+                place: place(),
+                left: at(2).unwrap_or(0),
+                needed: at(3).unwrap_or(0),
+                oldest_ms: at(4).filter(|oldest| *oldest >= 0),
+            }),
+            Some(-1) => Err(SharedError::Unknown(place())),
+            _ => Err(SharedError::Down("an answer that is none of ours".to_owned())),
+        }
+    }
+
+    /// Tells Redis a meter's past, unless another gateway has done so.
+    pub async fn seed(&self, view: &View, past: &[(i64, i64)]) -> Result<(), SharedError> {
+        const SEED: &str = r"
+            if redis.call('HSETNX', KEYS[1], 'seeded', '1') == 0 then return 0 end
+            for i = 1, #ARGV, 2 do redis.call('HINCRBY', KEYS[1], 'u:' .. ARGV[i], ARGV[i + 1]) end
+            return 1";
+        let script = Script::new(SEED);
+        let mut call = script.key(self.meter(view));
+        for (slot, amount) in past {
+            call.arg(slot).arg(amount);
+        }
+        let mut connection = self.connection.clone();
+        let seeded: Result<i64, _> = call.invoke_async(&mut connection).await;
+        seeded.map(drop).map_err(|error| self.failed(&error))
+    }
+
+    /// Gives back what is reserved.
+    pub fn release(&self, held: &[(String, i64)]) {
+        if held.is_empty() {
+            return;
+        }
+        let mut waiting = self.waiting();
+        for (meter, amount) in held {
+            *waiting.released.entry(meter.clone()).or_default() += amount;
+        }
+        drop(waiting);
+        self.wake.notify_one();
+    }
+
+    /// Notes what was used at each meter.
+    pub fn used(&self, views: &[(View, i64)]) {
+        let mut waiting = self.waiting();
+        for (view, amount) in views {
+            let place = (self.meter(view), view.slot);
+            let sum = waiting.used.entry(place).or_insert((0, view.forget_ms));
+            sum.0 = sum.0.saturating_add(*amount);
+        }
+        drop(waiting);
+        self.wake.notify_one();
+    }
+
+    /// The names of what was granted, for [`Self::release`].
+    pub fn held(&self, views: &[View], granted: &[Granted]) -> Vec<(String, i64)> {
+        views
+            .iter()
+            .zip(granted)
+            .map(|(view, granted)| (self.meter(view), granted.amount))
+            .collect()
+    }
+
+    fn failed(&self, error: &redis::RedisError) -> SharedError {
+        if !self.down.swap(true, Ordering::Relaxed) {
+            tracing::error!(%error, fail_open = self.settings.fail_open, "redis is away");
+        }
+        SharedError::Down(error.to_string())
+    }
+
+    async fn say_alive(&self) -> Result<(), redis::RedisError> {
+        let (now, alive) = (now_ms(), self.name("alive"));
+        let until = now + i64::try_from(DEAD_AFTER.as_millis()).unwrap_or(i64::MAX);
+        let mut connection = self.connection.clone();
+        // The dead are kept for a day, so that it can be seen that there were any.
+        let (gateways,): (usize,) = redis::pipe()
+            .zadd(&alive, &self.gateway, until)
+            .ignore()
+            .zrembyscore(&alive, 0, now - 24 * 60 * 60 * 1_000)
+            .ignore()
+            .zcount(&alive, now, i64::MAX)
+            .query_async(&mut connection)
+            .await?;
+        self.gateways.store(gateways, Ordering::Relaxed);
+        if self.down.swap(false, Ordering::Relaxed) {
+            tracing::info!(gateways, "redis is back");
+        }
+        Ok(())
+    }
+
+    /// Says that the gateway lives, and sends what was used, until it is aborted.
+    pub async fn run(self: Arc<Self>) {
+        let mut alive = tokio::time::interval(ALIVE_EVERY);
+        let mut unsent: Option<(u64, Waiting)> = None;
+        loop {
+            tokio::select! {
+                _ = alive.tick() => {
+                    if let Err(error) = self.say_alive().await {
+                        drop(self.failed(&error));
+                    }
+                }
+                () = self.wake.notified() => tokio::time::sleep(SEND_EVERY).await,
+                () = tokio::time::sleep(PAUSE), if unsent.is_some() => {}
+            }
+            unsent = self.send(unsent).await;
+        }
+    }
+
+    /// Sends what waits, once; for the end of the process.
+    pub async fn last_words(&self) {
+        drop(self.send(None).await);
+        let mut connection = self.connection.clone();
+        let alive = self.name("alive");
+        let left: Result<(), _> =
+            redis::cmd("ZREM").arg(alive).arg(&self.gateway).query_async(&mut connection).await;
+        if let Err(error) = left {
+            tracing::warn!(%error, "redis does not know that the gateway has stopped");
+        }
+    }
+
+    /// Sends the batch that failed, or the next one; returns it when it fails.
+    async fn send(&self, unsent: Option<(u64, Waiting)>) -> Option<(u64, Waiting)> {
+        let (number, batch) = match unsent {
+            Some(again) => again,
+            None => {
+                let batch = std::mem::take(&mut *self.waiting());
+                if batch.released.is_empty() && batch.used.is_empty() {
+                    return None;
+                }
+                (self.batches.fetch_add(1, Ordering::Relaxed) + 1, batch)
+            }
+        };
+        let mut call = self.settle.key(self.name("batches"));
+        for name in batch.released.keys().chain(batch.used.keys().map(|(name, _)| name)) {
+            call.key(name);
+        }
+        call.arg(&self.gateway).arg(number);
+        for amount in batch.released.values() {
+            call.arg("").arg(amount).arg(0);
+        }
+        for ((_, slot), (amount, forget_ms)) in &batch.used {
+            call.arg(slot).arg(amount).arg(forget_ms);
+        }
+        let mut connection = self.connection.clone();
+        let sent: Result<i64, _> = call.invoke_async(&mut connection).await;
+        match sent {
+            Ok(_) => None,
+            Err(error) => {
+                drop(self.failed(&error));
+                Some((number, batch))
+            }
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! Real processes: several gateways over one PostgreSQL and one Redis, and gateways that are
+//! killed. The tests of several need `redis-server` and a PostgreSQL whose URL is in
+//! `WEIGHBRIDGE_TEST_POSTGRES`; without them they say so.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use reqwest::Client;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use weighbridge::{
+    ledger::{
+        budget::{Budget, Kind, Period, Unit, WhenSpent, Window},
+        hash_key, now_ms, secret,
+        store::{Actor, Store, UsageQuery},
+        tenant::{Key, Level, Origin, Restrictions, Scope},
+    },
+    mock::ScriptedUpstream,
+};
+
+use crate::house::TWO_TIERS;
+
+/// A model that never ends its answer, and has a price.
+const SLOW: &str = r#"
+[models.slow]
+provider = "local"
+upstream_name = "large-v1?endless&chunk_ms=50"
+price = { input_usd_per_mtok = 2.0, output_usd_per_mtok = 10.0 }
+"#;
+
+/// A process that is killed when it is no longer needed.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A gateway process.
+struct Gateway {
+    base: String,
+    process: Running,
+}
+
+/// What several gateways have in common.
+struct Site {
+    dir: TempDir,
+    upstream: String,
+    ledger: String,
+    redis: String,
+    store: Store,
+    client: Client,
+}
+
+impl Site {
+    async fn new(ledger: &str, redis: Option<u16>) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let upstream = format!("http://{}/v1", listener.local_addr().unwrap());
+        tokio::spawn(ScriptedUpstream::new().serve(listener, std::future::pending()));
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = ledger.replace("{dir}", &dir.path().display().to_string());
+        let redis = redis
+            .map_or(String::new(), |port| format!("[redis]\nurl = \"redis://127.0.0.1:{port}\"\n"));
+        let store = Store::open(&ledger).await.unwrap();
+        Self { dir, upstream, ledger, redis, store, client: Client::new() }
+    }
+
+    /// A key with a budget of this many nano-dollars a day; returns the secret.
+    async fn key(&self, amount: i64) -> String {
+        let minted = secret::mint(&hash_key(&self.store).await.unwrap()).unwrap();
+        let actor = Actor { name: "test".to_owned(), now_ms: now_ms() };
+        let key = Key {
+            id: "key_1".to_owned(),
+            name: "k".to_owned(),
+            prefix: minted.prefix,
+            hash: minted.hash.to_vec(),
+            previous: None,
+            group: None,
+            created_ms: 0,
+            expires_ms: None,
+            revoked_ms: None,
+            restrictions: Restrictions::default(),
+            origin: Origin::Admin,
+        };
+        self.store.create_key(&actor, &key).await.unwrap();
+        let budget = Budget {
+            id: "budget_1".to_owned(),
+            kind: Kind::Budget,
+            scope: Scope { level: Level::Key, id: "key_1".to_owned() },
+            unit: Unit::NanoUsd,
+            amount,
+            window: Window::Civil(Period::Month),
+            time_zone: None,
+            hard: true,
+            when_spent: WhenSpent::Reject,
+            warn_at_percent: Vec::new(),
+            created_ms: 0,
+            origin: Origin::Admin,
+        };
+        self.store.create_budget(&actor, &budget).await.unwrap();
+        minted.secret
+    }
+
+    fn start(&self, name: &str) -> Gateway {
+        let Self { dir, upstream, ledger, redis, .. } = self;
+        let journal = format!("journal = \"{name}.pending\"");
+        let text = TWO_TIERS.replace("{base}", upstream);
+        let text = format!("{text}\n{SLOW}\n[ledger]\nurl = \"{ledger}\"\n{journal}\n{redis}");
+        let path = dir.path().join(format!("{name}.toml"));
+        std::fs::write(&path, text).unwrap();
+        serve(dir.path(), &path)
+    }
+
+    /// Asks `large` with a bound of 50 tokens; the status.
+    async fn ask(&self, gateway: &Gateway, secret: &str, fields: Value) -> u16 {
+        let mut body = json!({"model": "large", "max_tokens": 50, "messages": [{"role": "user", "content": "Hello"}]});
+        for (name, value) in fields.as_object().unwrap() {
+            body[name] = value.clone();
+        }
+        let url = format!("{}/chat/completions", gateway.base);
+        let request = self.client.post(url).bearer_auth(secret).json_body(&body);
+        let Ok(response) = request.send().await else { return 0 };
+        let status = response.status().as_u16();
+        if body["stream"] == true && body["model"] != "large" {
+            // Left open: the caller of an endless stream does not wait for its end.
+            tokio::spawn(async move { response.text().await });
+            return status;
+        }
+        drop(response.text().await);
+        status
+    }
+
+    async fn spent(&self) -> (u64, i64) {
+        let rows = self.store.usage(&UsageQuery::default()).await.unwrap();
+        rows.first().map_or((0, 0), |row| (row.sums.requests, row.sums.cost_nano_usd))
+    }
+
+    /// What is spent, once so many requests are in the ledger.
+    async fn spent_after(&self, requests: u64) -> i64 {
+        let until = Instant::now() + Duration::from_secs(20);
+        loop {
+            let (found, cost) = self.spent().await;
+            if found >= requests || Instant::now() > until {
+                assert_eq!(found, requests, "rows in the ledger");
+                return cost;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+trait JsonBody {
+    fn json_body(self, body: &Value) -> Self;
+}
+
+impl JsonBody for reqwest::RequestBuilder {
+    fn json_body(self, body: &Value) -> Self {
+        self.header("content-type", "application/json").body(body.to_string())
+    }
+}
+
+/// Starts the binary and waits until it says where it listens.
+fn serve(dir: &Path, config: &PathBuf) -> Gateway {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_weighbridge"))
+        .current_dir(dir)
+        .env_clear()
+        .args(["serve", "--listen", "127.0.0.1:0", "--log", "warn", "--config"])
+        .arg(config)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let process = Running(child);
+    let line = lines.find_map(|line| line.ok().filter(|line| line.contains("listens on")));
+    let line = line.expect("the gateway did not start");
+    let base = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap();
+    Gateway { base: base.to_owned(), process }
+}
+
+fn postgres() -> Option<String> {
+    let url = std::env::var("WEIGHBRIDGE_TEST_POSTGRES").ok();
+    if url.is_none() {
+        eprintln!("skipped: WEIGHBRIDGE_TEST_POSTGRES is not set");
+    }
+    url
+}
+
+/// A Redis of the test's own; `None` when it is not installed.
+fn redis(port: u16) -> Option<Running> {
+    let started = Command::new("redis-server")
+        .args(["--port", &port.to_string(), "--save", "", "--bind", "127.0.0.1"])
+        .stdout(Stdio::null())
+        .spawn();
+    let running = match started {
+        Ok(child) => Running(child),
+        Err(error) => {
+            eprintln!("skipped: redis-server: {error}");
+            return None;
+        }
+    };
+    let until = Instant::now() + Duration::from_secs(10);
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(Instant::now() < until, "redis does not answer");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Some(running)
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A database of the test's own.
+async fn database(url: &str) -> String {
+    let name = format!("wb_{}", uuid::Uuid::now_v7().simple());
+    sqlx::any::install_default_drivers();
+    let pool = sqlx::AnyPool::connect(url).await.unwrap();
+    let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
+    sqlx::query(create).execute(&pool).await.unwrap();
+    let (server, _) = url.rsplit_once('/').unwrap();
+    format!("{server}/{name}")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_gateways_share_a_budget_to_the_cent_and_a_dead_one_gives_its_part_back() {
+    let Some(postgres) = postgres() else { return };
+    let port = free_port();
+    let Some(redis) = redis(port) else { return };
+    let site = Site::new(&database(&postgres).await, Some(port)).await;
+    let amount = 3_000_000;
+    let secret = site.key(amount).await;
+    let mut gateways: Vec<_> = ["a", "b", "c"].map(|name| site.start(name)).into();
+
+    let asked = (0..200)
+        .map(|number| site.ask(&gateways[number % 3], &secret, json!({"stream": number % 2 == 0})));
+    let statuses = futures_util::future::join_all(asked).await;
+    let count = |status: u16| statuses.iter().filter(|found| **found == status).count();
+    assert_eq!(count(200) + count(402), 200, "{statuses:?}");
+    assert!(count(200) > 0 && count(402) > 0, "{statuses:?}");
+    let spent = site.spent_after(200).await;
+    assert!(spent > 0 && spent <= amount, "{spent}");
+
+    // One gateway reserves nearly all that is left, and dies with it.
+    let left = amount - spent;
+    let tokens = left / 10_000 - 10;
+    let endless = json!({"model": "slow", "max_tokens": tokens, "stream": true});
+    assert_eq!(site.ask(&gateways[0], &secret, endless).await, 200);
+    let other = json!({"max_tokens": 50});
+    assert_eq!(site.ask(&gateways[1], &secret, other.clone()).await, 402, "nothing is left");
+    let killed = gateways.remove(0);
+    drop(killed.process);
+    let until = Instant::now() + Duration::from_secs(20);
+    while site.ask(&gateways[0], &secret, other.clone()).await != 200 {
+        assert!(Instant::now() < until, "the dead gateway's reservation stays");
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+
+    // Without Redis the two go on, each with a share; with it they count together again.
+    drop(redis);
+    let without = site.ask(&gateways[0], &secret, json!({"max_tokens": 1})).await;
+    assert!(matches!(without, 200 | 402), "{without}");
+    let _redis = self::redis(port).unwrap();
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        let status = site.ask(&gateways[1], &secret, json!({"max_tokens": 50})).await;
+        if status == 402 {
+            break;
+        }
+        assert!(status == 200 && Instant::now() < until, "{status}: the budget never ends");
+    }
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    let (_, spent) = site.spent().await;
+    // Rows of the last flush interval may have been missing when Redis was told the past.
+    assert!(spent <= amount + amount / 10, "{spent} of {amount}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_is_killed_loses_no_row_and_breaks_no_budget() {
+    let site = Site::new("sqlite:{dir}/w.db", None).await;
+    let amount = 20_000_000;
+    let secret = site.key(amount).await;
+    let mut gateway = site.start("a");
+    let (mut served, mut rounds) = (0_u64, 0);
+    loop {
+        rounds += 1;
+        // Some answers are whole when the process dies, some are in the air.
+        let asked = (0..12).map(|_| site.ask(&gateway, &secret, json!({})));
+        let statuses = futures_util::future::join_all(asked).await;
+        served += statuses.iter().filter(|status| **status == 200).count() as u64;
+        let refused = statuses.contains(&402);
+        let slow = json!({"model": "large", "messages": [{"role": "user", "content": "Hello"}], "stream": true});
+        let flying = (0..3).map(|_| site.ask(&gateway, &secret, slow.clone()));
+        let flying = futures_util::future::join_all(flying);
+        let _ = tokio::time::timeout(Duration::from_millis(3), flying).await;
+        drop(gateway.process);
+        gateway = site.start("a");
+        if refused || rounds == 6 {
+            break;
+        }
+    }
+    let (requests, spent) = site.spent().await;
+    assert!(requests >= served, "{requests} rows for {served} answers in {rounds} lives");
+    assert!(spent <= amount, "{spent} of {amount}");
+}
