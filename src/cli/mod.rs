@@ -4,10 +4,12 @@ mod calibrate;
 mod check;
 mod eval;
 mod inputs;
+mod ledger;
 mod models;
 mod replay;
 mod score;
 mod serve;
+mod table;
 mod train;
 mod tune;
 
@@ -60,6 +62,22 @@ enum Command {
     Replay(replay::ReplayArgs),
     /// Place a model on the scale of the score from some tens of its answers
     CalibrateModel(calibrate::CalibrateArgs),
+    /// Hand out, change, rotate and revoke keys
+    Keys(ledger::keys::KeysArgs),
+    /// Organisations, which teams and projects belong to
+    Organisations(ledger::groups::GroupsArgs<ledger::groups::OfNothing>),
+    /// Teams, which projects and keys belong to
+    Teams(ledger::groups::GroupsArgs<ledger::groups::OfOrganisation>),
+    /// Projects, which keys belong to
+    Projects(ledger::groups::GroupsArgs<ledger::groups::OfTeam>),
+    /// What keys, projects, teams, organisations and models may spend
+    Budgets(ledger::budgets::BudgetsArgs),
+    /// What was spent, by key, model, time or any other dimension
+    Spend(ledger::spend::SpendArgs),
+    /// What was used: requests, tokens by kind, failures
+    Usage(ledger::spend::SpendArgs),
+    /// Who changed which key, group or budget
+    Audit(ledger::audit::AuditArgs),
     /// Print shell completions
     Completions {
         /// The shell to print them for
@@ -123,6 +141,14 @@ pub fn run() -> ExitCode {
         Command::Tune(args) => tune::tune(args),
         Command::Replay(args) => replay::replay(args),
         Command::CalibrateModel(args) => calibrate::calibrate(args),
+        Command::Keys(args) => ledger::keys::keys(&args),
+        Command::Organisations(args) => ledger::groups::groups(&args),
+        Command::Teams(args) => ledger::groups::groups(&args),
+        Command::Projects(args) => ledger::groups::groups(&args),
+        Command::Budgets(args) => ledger::budgets::budgets(&args),
+        Command::Spend(args) => ledger::spend::spend(&args),
+        Command::Usage(args) => ledger::spend::usage(&args),
+        Command::Audit(args) => ledger::audit::audit(&args),
         Command::Completions { shell } => {
             let name = "weighbridge";
             clap_complete::generate(shell, &mut Cli::command(), name, &mut std::io::stdout());

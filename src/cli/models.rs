@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{ConfigArg, inputs};
+use super::{ConfigArg, inputs, table};
 use crate::{
     config::{
         Config, Origins,
@@ -291,24 +291,7 @@ fn affirmed(abilities: &Abilities) -> Vec<&'static str> {
 }
 
 fn print_table(out: &mut impl Write, rows: Vec<TableRow>) -> std::io::Result<()> {
-    let rows: Vec<TableRow> = std::iter::once(HEADINGS.map(str::to_owned)).chain(rows).collect();
-    let mut widths = [0; HEADINGS.len()];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    for row in &rows {
-        let cells = row.iter().zip(widths).enumerate().map(|(at, (cell, width))| {
-            // Numbers stand to the right.
-            if (2..=5).contains(&at) {
-                format!("{cell:>width$}")
-            } else {
-                format!("{cell:<width$}")
-            }
-        });
-        writeln!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
-    }
+    table::print(out, HEADINGS, &rows, |column| (2..=5).contains(&column))?;
     if rows.iter().any(|row| row.iter().any(|cell| cell.ends_with('+'))) {
         writeln!(out, "+ more for long prompts; --json says from where on")?;
     }

@@ -26,7 +26,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-pub use reader::Problem;
+pub use reader::{Problem, did_you_mean};
 
 use crate::{
     classify::{model::LoadOptions, queue::QueueSettings},

@@ -12,6 +12,7 @@ mod failures;
 mod fuzz;
 mod house;
 mod ledger;
+mod ledger_commands;
 mod misbehaviour;
 mod offline;
 mod operations;

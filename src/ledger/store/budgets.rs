@@ -33,21 +33,7 @@ impl Store {
     /// When the key or group that it is about is not there.
     pub async fn create_budget(&self, actor: &Actor, budget: &Budget) -> Result<(), StoreError> {
         let mut tx = self.begin_change().await?;
-        check(&mut tx, &budget.scope).await?;
-        let insert =
-            sql("INSERT INTO budgets (kind, scope_level, scope_id, unit, amount, time_window, \
-             time_zone, hard, when_spent, warn_at_percent, origin, created_ms, id) VALUES \
-             ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)");
-        with_fields(insert, budget)
-            .with(budget.created_ms)
-            .with(&budget.id)
-            .query()
-            .execute(&mut *tx)
-            .await?;
-        let detail = serde_json::json!(budget);
-        let kind = budget.kind.name();
-        let changed = Changed { action: "create", kind, object: &budget.id, detail };
-        write_down(&mut tx, actor, changed).await?;
+        insert(&mut tx, actor, budget).await?;
         Ok(tx.commit().await?)
     }
 
@@ -94,6 +80,29 @@ impl Store {
         delete(&mut tx, actor, &budget).await?;
         Ok(tx.commit().await?)
     }
+}
+
+/// Adds a budget or limit to what the transaction does.
+pub(super) async fn insert(
+    tx: &mut Transaction<'static, Any>,
+    actor: &Actor,
+    budget: &Budget,
+) -> Result<(), StoreError> {
+    check(tx, &budget.scope).await?;
+    let statement =
+        sql("INSERT INTO budgets (kind, scope_level, scope_id, unit, amount, time_window, \
+         time_zone, hard, when_spent, warn_at_percent, origin, created_ms, id) VALUES \
+         ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)");
+    with_fields(statement, budget)
+        .with(budget.created_ms)
+        .with(&budget.id)
+        .query()
+        .execute(&mut **tx)
+        .await?;
+    let detail = serde_json::json!(budget);
+    let kind = budget.kind.name();
+    let changed = Changed { action: "create", kind, object: &budget.id, detail };
+    write_down(tx, actor, changed).await
 }
 
 /// Deletes what is about a group that is deleted.

@@ -5,11 +5,11 @@ use sqlx::{Any, Row as _, Transaction, any::AnyRow};
 use super::{
     Actor, Store, StoreError,
     audit::{Changed, difference, write_down},
-    groups, origin_name, origin_of,
+    budgets, groups, origin_name, origin_of,
     sql::sql,
     word,
 };
-use crate::ledger::tenant::Key;
+use crate::ledger::{budget::Budget, tenant::Key};
 
 const COLUMNS: &str = "SELECT id, name, prefix, hash, previous_hash, previous_until_ms, group_id, \
      created_ms, expires_ms, revoked_ms, restrictions, origin FROM keys";
@@ -29,6 +29,20 @@ impl Store {
     /// # Errors
     /// When its name is taken, or its group is not there.
     pub async fn create_key(&self, actor: &Actor, key: &Key) -> Result<(), StoreError> {
+        self.create_key_with(actor, key, &[]).await
+    }
+
+    /// Adds a key and what it may spend, or neither: there is no moment at which the key is
+    /// without its budgets.
+    ///
+    /// # Errors
+    /// As [`Self::create_key`] and [`Self::create_budget`].
+    pub async fn create_key_with(
+        &self,
+        actor: &Actor,
+        key: &Key,
+        budgets: &[Budget],
+    ) -> Result<(), StoreError> {
         let mut tx = self.begin_change().await?;
         check(&mut tx, key).await?;
         sql("INSERT INTO keys (id, name, prefix, hash, previous_hash, previous_until_ms, \
@@ -52,6 +66,9 @@ impl Store {
         let detail = serde_json::json!(key);
         let changed = Changed { action: "create", kind: "key", object: &key.id, detail };
         write_down(&mut tx, actor, changed).await?;
+        for budget in budgets {
+            budgets::insert(&mut tx, actor, budget).await?;
+        }
         Ok(tx.commit().await?)
     }
 

@@ -27,7 +27,9 @@ use sqlx::{
 
 pub use audit::{Actor, AuditEntry};
 pub use spent::SpentSums;
-pub use usage::{Dimension, MAX_USAGE_ROWS, Step, UsageQuery, UsageRow, UsageSums, UsageValue};
+pub use usage::{
+    Dimension, MAX_DIMENSIONS, MAX_USAGE_ROWS, Step, UsageQuery, UsageRow, UsageSums, UsageValue,
+};
 
 use sql::sql;
 
@@ -47,20 +49,20 @@ pub enum StoreError {
     #[error("`{0}` is not a database: use sqlite:PATH or postgres://USER:PASSWORD@HOST/DATABASE")]
     Address(String),
     /// The database file cannot be made.
-    #[error("{path} cannot be created: {source}")]
+    #[error("{path} cannot be created: {reason}")]
     Create {
         /// The file.
         path: String,
         /// Why.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// The database cannot be opened.
-    #[error("{shown} cannot be opened: {source}")]
+    #[error("{shown} cannot be opened: {reason}")]
     Open {
         /// Which, without user, password and parameters.
         shown: String,
         /// Why.
-        source: sqlx::Error,
+        reason: sqlx::Error,
     },
     /// A newer program has been here.
     #[error(
@@ -125,14 +127,21 @@ pub enum StoreError {
     },
     /// The database says so.
     #[error("the database failed: {0}")]
-    Database(#[from] sqlx::Error),
+    Database(sqlx::Error),
+}
+
+// Not as the source: the message says it already, and a chain would say it twice.
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error)
+    }
 }
 
 impl StoreError {
     /// Whether the same call may succeed later: the database is away or busy, and nothing is wrong
     /// with what was asked.
     pub fn is_retryable(&self) -> bool {
-        let (Self::Database(error) | Self::Open { source: error, .. }) = self else {
+        let (Self::Database(error) | Self::Open { reason: error, .. }) = self else {
             return false;
         };
         match error {
@@ -265,11 +274,11 @@ impl Store {
 
 async fn open_sqlite(path: &str) -> Result<Store, StoreError> {
     let in_memory = path == ":memory:";
-    let opened = |source| StoreError::Open { shown: format!("sqlite:{path}"), source };
+    let opened = |reason| StoreError::Open { shown: format!("sqlite:{path}"), reason };
     let url = if in_memory {
         "sqlite::memory:".to_owned()
     } else {
-        let created = |source| StoreError::Create { path: path.to_owned(), source };
+        let created = |reason| StoreError::Create { path: path.to_owned(), reason };
         create_private(Path::new(path)).map_err(created)?;
         let absolute = std::path::absolute(path).map_err(created)?;
         format!("sqlite://{}", url_path(&absolute.to_string_lossy()))
@@ -307,7 +316,7 @@ async fn open_postgres(url: &str) -> Result<Store, StoreError> {
         return Err(StoreError::Address(shown));
     }
     let options = AnyPoolOptions::new().max_connections(MAX_CONNECTIONS).acquire_timeout(WAIT);
-    let opened = |source| StoreError::Open { shown, source };
+    let opened = |reason| StoreError::Open { shown, reason };
     Ok(Store { pool: options.connect(url).await.map_err(opened)?, backend: Backend::Postgres })
 }
 

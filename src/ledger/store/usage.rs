@@ -15,6 +15,9 @@ use super::{
 /// Most rows of an answer, and most rows that the database may hand over for it; chosen.
 pub const MAX_USAGE_ROWS: usize = 100_000;
 
+/// Most dimensions that are told apart at once, chosen.
+pub const MAX_DIMENSIONS: usize = 8;
+
 /// What requests are told apart by.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Dimension {
@@ -109,7 +112,7 @@ impl Dimension {
     }
 
     /// Whether it is known by an id, and has a name besides.
-    fn has_ids(&self) -> bool {
+    pub fn has_ids(&self) -> bool {
         matches!(self, Self::Key | Self::Project | Self::Team | Self::Organisation)
     }
 
@@ -309,13 +312,13 @@ const SUMS: &str = "COUNT(*) AS requests, \
      CAST(COALESCE(SUM(strong_cost_nano_usd - cost_nano_usd), 0) AS BIGINT) AS saved_nano_usd";
 
 /// Names of the columns of values, so that they can be read and grouped by.
-const VALUES: [&str; 8] = ["v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7"];
+const VALUES: [&str; MAX_DIMENSIONS] = ["v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7"];
 
 impl Store {
     /// Sums by the dimensions asked for, ordered by time, then by cost, the highest first. Requests
     /// deleted for their age are not in it.
     ///
-    /// Dimensions beyond the eighth are not told apart.
+    /// Dimensions beyond [`MAX_DIMENSIONS`] are not told apart.
     ///
     /// # Errors
     /// [`StoreError::TooMuch`], or of the database.

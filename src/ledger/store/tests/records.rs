@@ -169,6 +169,24 @@ async fn budgets_are_kept_whole_and_are_about_something() {
 }
 
 #[tokio::test]
+async fn a_key_is_made_with_its_budgets_or_not_at_all() {
+    on_both(async |store| {
+        let by = actor();
+        let own = budget("budget_1", Level::Key, "key_1");
+        let lost = budget("budget_2", Level::Team, "team_x");
+        let both = [own.clone(), lost];
+        let made = store.create_key_with(&by, &key("key_1", "k", None), &both).await;
+        assert!(matches!(made.unwrap_err(), StoreError::Missing { .. }));
+        assert_eq!((store.keys().await.unwrap(), store.revision().await.unwrap()), (vec![], 0));
+        let made = store.create_key_with(&by, &key("key_1", "k", None), &both[..1]).await;
+        made.unwrap();
+        assert_eq!(store.budgets().await.unwrap(), [own]);
+        assert_eq!(store.revision().await.unwrap(), 2);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn every_change_is_written_down_and_counted_and_a_refused_one_is_not() {
     on_both(async |store| {
         let by = actor();
