@@ -102,30 +102,35 @@ async fn usage_is_found_wherever_it_stands_and_estimated_where_it_is_missing() {
         [("usage=choice", false), ("usage=every", false), ("usage=none", true)]
     {
         let house = house(&format!("?{script}&tokens_in=1100&tokens_out=700")).await;
+        let mut answers = 0;
         for surface in SURFACES {
             for model in MODELS {
                 for stream in [false, true] {
+                    // These streams have no event with a choice: usage has one place there.
+                    let one_place = model == "m-amazon"
+                        || (surface == Surface::Responses && model == "m-responder");
+                    if script == "usage=choice" && stream && one_place {
+                        continue;
+                    }
                     let response = ask(&house, surface, model, stream).await;
                     assert_eq!(response.status(), 200, "{surface:?} {model} {script}");
                     response.text().await.unwrap();
+                    answers += 1;
                 }
             }
         }
         let metrics = house.get("/metrics").send().await.unwrap().text().await.unwrap();
-        let answers = 2 * SURFACES.len();
-        for model in MODELS {
-            let counter =
-                format!("weighbridge_tokens_total{{model=\"{model}\",kind=\"completion\"}} ");
-            let line = metrics.lines().find_map(|line| line.strip_prefix(&counter));
-            let tokens: usize =
-                line.unwrap_or_else(|| panic!("{model}: {metrics}")).parse().unwrap();
-            if estimated {
-                assert!((1..700).contains(&tokens), "{model} {script}: {tokens}");
-            } else {
-                assert_eq!(tokens, 700 * answers, "{model} {script}");
-            }
+        // None of the models has a price, and those share a label.
+        let counter = "weighbridge_tokens_total{model=\"unpriced\",kind=\"completion\"} ";
+        let line = metrics.lines().find_map(|line| line.strip_prefix(counter));
+        let tokens: usize = line.unwrap_or_else(|| panic!("{metrics}")).parse().unwrap();
+        let told = 700 * answers;
+        if estimated {
+            assert!((1..told).contains(&tokens), "{script}: {tokens}");
+        } else {
+            assert_eq!(tokens, told, "{script}");
         }
-        let guessed = format!("weighbridge_usage_estimated_total {}", answers * MODELS.len());
+        let guessed = format!("weighbridge_usage_estimated_total {answers}");
         assert_eq!(metrics.contains(&guessed), estimated, "{script}: {metrics}");
     }
 }
@@ -158,11 +163,12 @@ async fn a_caller_who_leaves_cancels_the_upstream_call_on_every_surface() {
             }
         }
         println!("{script}: {left} callers left, the upstream knew after at most {slowest:?}");
-        let settled = format!("outcome=\"caller_cancelled\"}} {}", SURFACES.len());
+        let callers = SURFACES.len() * MODELS.len();
+        let settled = format!("outcome=\"caller_cancelled\"}} {callers}\n");
         let counted = async {
             loop {
                 let metrics = house.get("/metrics").send().await.unwrap().text().await.unwrap();
-                if metrics.matches(&settled).count() == MODELS.len() {
+                if metrics.contains(&settled) {
                     return;
                 }
                 tokio::task::yield_now().await;
