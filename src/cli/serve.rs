@@ -216,9 +216,6 @@ fn greet(
     if let Some(found) = found {
         println!("{found}");
     }
-    if !gateway.ledger().is_some_and(|ledger| ledger.has_keys()) {
-        println!("no keys: whoever reaches {address} may use the gateway");
-    }
     let config = gateway.config();
     let policies: Vec<_> = config.policies.iter().map(|policy| policy.name()).collect();
     println!(
@@ -229,6 +226,9 @@ fn greet(
         model.name(),
         model.encoder_name(),
     );
+    if !gateway.ledger().is_some_and(|ledger| ledger.has_keys()) {
+        println!("no keys: whoever reaches {address} may use the gateway");
+    }
 }
 
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {

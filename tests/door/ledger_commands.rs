@@ -366,7 +366,7 @@ async fn what_was_spent_is_exported_as_csv_and_parquet() {
     assert_eq!(cell(1, "project"), Field::Null);
     assert_eq!(cell(0, "start"), Field::TimestampMillis(20_000 * 86_400_000));
     assert_eq!(cell(1, "requests"), Field::Long(1));
-    assert_eq!(cell(1, "cost_usd").to_string(), "9007199.254740990");
+    assert_eq!(cell(1, "cost_usd").to_string(), "9007199.254740980");
     // An empty answer is a file as well.
     desk.text(&format!("spend --from 1h --parquet {}", path.display()));
     let reader = SerializedFileReader::new(std::fs::File::open(&path).unwrap()).unwrap();
