@@ -256,7 +256,7 @@ fn what_is_wrong_names_the_flag_and_the_fix() {
     ] {
         let refusal = desk.refusal(line);
         assert!(refusal.contains(said), "{line}: {refusal}");
-        assert_eq!(refusal.matches("there is no").count().max(1), 1, "said once: {refusal}");
+        assert!(refusal.matches("there is no").count() < 2, "said once: {refusal}");
     }
     assert_eq!(desk.json("keys list").as_array().unwrap().len(), 1, "nothing was made");
 
@@ -286,7 +286,7 @@ async fn spent(desk: &Desk) {
     };
     let rows = [
         row("a", &ci, 0, Some(1)),
-        row("b", &ci, 1, Some(9_007_199_254_740_990)),
+        row("b", &ci, 1, Some(9_007_199_254_740_980)),
         row("c", &None, 1, None),
     ];
     let store = desk.store().await;
@@ -302,7 +302,7 @@ async fn spend_prints_rows_whose_money_is_exact_to_nine_decimals() {
     spent(&desk).await;
     let rows = desk.text("spend --by key --json");
     // As text: a float would round it.
-    assert!(rows.contains("\"cost_usd\":9007199.254740991,"), "{rows}");
+    assert!(rows.contains("\"cost_usd\":9007199.254740981,"), "{rows}");
     assert!(rows.contains("\"saved_usd\":0.00000001}"), "{rows}");
     let rows: Value = serde_json::from_str(&rows).unwrap();
     assert_eq!((&rows[0]["key"], &rows[1]["key"]), (&json!("ci"), &Value::Null));
@@ -317,7 +317,7 @@ async fn spend_prints_rows_whose_money_is_exact_to_nine_decimals() {
         assert_eq!(rows.iter().map(|row| row["requests"].as_u64().unwrap()).sum::<u64>(), 3);
     }
     let table = desk.text("spend");
-    assert!(table.contains("9007199.254740991") && table.contains("KEY"), "{table}");
+    assert!(table.contains("9007199.254740981") && table.contains("KEY"), "{table}");
     assert!(
         !table.contains("KEY ID") && table.contains("1 requests were of models without a price")
     );
@@ -366,7 +366,7 @@ async fn what_was_spent_is_exported_as_csv_and_parquet() {
     assert_eq!(cell(1, "project"), Field::Null);
     assert_eq!(cell(0, "start"), Field::TimestampMillis(20_000 * 86_400_000));
     assert_eq!(cell(1, "requests"), Field::Long(1));
-    assert_eq!(cell(1, "cost_usd").to_string(), "9007199.254740990");
+    assert_eq!(cell(1, "cost_usd").to_string(), "9007199.254740980");
     // An empty answer is a file as well.
     desk.text(&format!("spend --from 1h --parquet {}", path.display()));
     let reader = SerializedFileReader::new(std::fs::File::open(&path).unwrap()).unwrap();
