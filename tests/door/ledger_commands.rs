@@ -256,7 +256,7 @@ fn what_is_wrong_names_the_flag_and_the_fix() {
     ] {
         let refusal = desk.refusal(line);
         assert!(refusal.contains(said), "{line}: {refusal}");
-        assert_eq!(refusal.matches("there is no").count().max(1), 1, "said once: {refusal}");
+        assert!(refusal.matches("there is no").count() < 2, "said once: {refusal}");
     }
     assert_eq!(desk.json("keys list").as_array().unwrap().len(), 1, "nothing was made");
 

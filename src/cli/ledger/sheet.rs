@@ -106,10 +106,9 @@ impl Sheet {
         let schema = Arc::new(Type::group_type_builder("schema").with_fields(fields).build()?);
         let mut writer = SerializedFileWriter::new(out, schema, Arc::default())?;
         let mut group = writer.next_row_group()?;
-        let mut at = 0;
-        while let Some(column) = group.next_column()? {
-            write_column(column, self.rows.iter().filter_map(|row| row.get(at)))?;
-            at += 1;
+        for (at, (_, holds)) in self.columns.iter().enumerate() {
+            let column = group.next_column()?.context("a column of the schema is missing")?;
+            write_column(column, *holds, self.rows.iter().filter_map(|row| row.get(at)))?;
         }
         group.close()?;
         writer.close()?;
@@ -171,8 +170,10 @@ fn field(name: &str, holds: Holds) -> anyhow::Result<Arc<Type>> {
     Ok(Arc::new(field.build().with_context(|| format!("column {name}"))?))
 }
 
+/// Nulls are no values, only levels of 0 among those of 1.
 fn write_column<'c>(
     mut column: SerializedColumnWriter<'_>,
+    holds: Holds,
     cells: impl Iterator<Item = &'c Cell>,
 ) -> anyhow::Result<()> {
     let (mut texts, mut numbers, mut present) = (Vec::new(), Vec::new(), Vec::new());
@@ -188,19 +189,9 @@ fn write_column<'c>(
             }
         }
     }
-    if texts.is_empty() {
-        // All numbers, or a column of nulls of either kind.
-        if matches!(
-            column.untyped(),
-            parquet::column::writer::ColumnWriter::ByteArrayColumnWriter(_)
-        ) {
-            column.typed::<ByteArrayType>().write_batch(&texts, Some(&present), None)?;
-        } else {
-            column.typed::<Int64Type>().write_batch(&numbers, Some(&present), None)?;
-        }
-    } else {
-        column.typed::<ByteArrayType>().write_batch(&texts, Some(&present), None)?;
-    }
-    column.close()?;
-    Ok(())
+    match holds {
+        Holds::Text => column.typed::<ByteArrayType>().write_batch(&texts, Some(&present), None)?,
+        _ => column.typed::<Int64Type>().write_batch(&numbers, Some(&present), None)?,
+    };
+    Ok(column.close()?)
 }
