@@ -14,6 +14,7 @@ use std::{
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,9 @@ use super::row::Row;
 
 /// A segment larger than this is left for a new one (chosen: some thousands of rows).
 const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
+
+/// How long another process is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 
 /// One line of a segment.
 #[derive(Debug, Serialize, Deserialize)]
@@ -100,10 +104,17 @@ impl Journal {
     pub fn open(base: &Path) -> Result<(Self, Recovered), JournalError> {
         let lock_path = with_suffix(base, "lock");
         let lock = private().open(&lock_path).map_err(at(&lock_path))?;
-        lock.try_lock().map_err(|error| match error {
-            fs::TryLockError::WouldBlock => JournalError::InUse(base.to_owned()),
-            fs::TryLockError::Error(error) => at(&lock_path)(error),
-        })?;
+        // A process that was killed a moment ago may still hold it.
+        let until = Instant::now() + LOCK_PATIENCE;
+        while let Err(error) = lock.try_lock() {
+            match error {
+                fs::TryLockError::WouldBlock if Instant::now() < until => {
+                    std::thread::sleep(LOCK_PATIENCE / 50);
+                }
+                fs::TryLockError::WouldBlock => return Err(JournalError::InUse(base.to_owned())),
+                fs::TryLockError::Error(error) => return Err(at(&lock_path)(error)),
+            }
+        }
         let old = segments(base)?;
         let recovered = recover(&old)?;
         let number = old.last().and_then(|path| number_of(base, path)).map_or(1, |last| last + 1);
