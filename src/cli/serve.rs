@@ -110,10 +110,24 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
             anyhow::Ok(model)
         })
     };
+    let (admin, admin_address) = match admin_listener(gateway.config()).await? {
+        Some(listener) => {
+            let address = listener.local_addr()?;
+            let served = api::admin::serve(listener, house.clone(), interrupted()?);
+            (Some(tokio::spawn(served)), Some(address))
+        }
+        None => (None, None),
+    };
     let server = tokio::spawn(api::serve(listener, house, cancel, interrupted()?));
     let model = loading.await.context("the model loader panicked")??;
     greet(&gateway, &model, address, found.as_deref());
+    if let Some(address) = admin_address {
+        println!("the admin API listens on http://{address}/admin");
+    }
     let served = server.await.context("the server panicked")?;
+    if let Some(admin) = admin {
+        admin.await.context("the admin API panicked")??;
+    }
     reloader.abort();
     // All requests are settled: what they used goes to the store.
     drop(ledger_stop);
@@ -121,6 +135,14 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
         bookkeeper.await.context("the ledger panicked")?;
     }
     Ok(served?)
+}
+
+/// Where the admin API listens, if anybody could be let in.
+async fn admin_listener(config: &Config) -> anyhow::Result<Option<TcpListener>> {
+    match &config.admin {
+        Some(admin) if admin.has_token() => Ok(Some(bind(admin.listen).await?)),
+        _ => Ok(None),
+    }
 }
 
 /// The ledger, where one is configured, with what a process before has left in its journal.

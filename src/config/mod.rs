@@ -6,6 +6,7 @@
 //! This module is the only one that reads environment variables. A [`Config`] that exists is
 //! valid: nothing behind it checks again.
 
+mod admin;
 mod build;
 mod card;
 pub mod catalogue;
@@ -24,8 +25,9 @@ use std::{
     time::Duration,
 };
 
+pub use admin::{AdminConfig, Token};
 use ipnet::IpNet;
-pub use reader::Problem;
+pub use reader::{Problem, did_you_mean};
 
 use crate::{
     classify::{model::LoadOptions, queue::QueueSettings},
@@ -46,6 +48,8 @@ pub struct Config {
     pub decisions: DecisionLogSettings,
     /// Keys, budgets and spend; `None` keeps none.
     pub ledger: Option<LedgerSettings>,
+    /// The admin API; `None` has none.
+    pub admin: Option<AdminConfig>,
     /// Who serves models.
     pub providers: Vec<Provider>,
     /// The catalogue; policies point into it by index.
@@ -164,7 +168,7 @@ pub struct Checked {
 }
 
 /// Problems of one file, ready to be printed with line and column.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Problems {
     file: PathBuf,
     /// The problems, each with its line and column, both counted from 1 (columns in characters).
