@@ -120,10 +120,7 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
     };
     let server = tokio::spawn(api::serve(listener, house, cancel, interrupted()?));
     let model = loading.await.context("the model loader panicked")??;
-    greet(&gateway, &model, address, found.as_deref());
-    if let Some(address) = admin_address {
-        println!("the admin API listens on http://{address}/admin");
-    }
+    greet(&gateway, &model, address, admin_address, found.as_deref());
     let served = server.await.context("the server panicked")?;
     if let Some(admin) = admin {
         admin.await.context("the admin API panicked")??;
@@ -231,6 +228,7 @@ fn greet(
     gateway: &Gateway,
     model: &crate::classify::model::Model,
     address: SocketAddr,
+    admin: Option<SocketAddr>,
     found: Option<&str>,
 ) {
     if let Some(found) = found {
@@ -242,12 +240,13 @@ fn greet(
     let config = gateway.config();
     let policies: Vec<_> = config.policies.iter().map(|policy| policy.name()).collect();
     println!(
-        "weighbridge {} listens on http://{address}/v1 (policies: {}; {} models; classifier: {} on {})",
+        "weighbridge {} listens on http://{address}/v1 (policies: {}; {} models; classifier: {} on {}){}",
         env!("CARGO_PKG_VERSION"),
         if policies.is_empty() { "none".to_owned() } else { policies.join(", ") },
         config.models.len(),
         model.name(),
         model.encoder_name(),
+        admin.map(|at| format!("\nthe admin API listens on http://{at}/admin")).unwrap_or_default(),
     );
 }
 

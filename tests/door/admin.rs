@@ -268,8 +268,9 @@ async fn what_cannot_be_done_is_said_with_its_field() {
         ),
         ("budgets", money(json!({"unit": "euro"})), 400, ("caller_invalid_request", "unit")),
     ] {
-        let found = office.order(Method::POST, &format!("/admin/{path}"), body.clone(), status);
-        assert_eq!(fault(&found.await), expected, "{path} {body}");
+        let at = format!("/admin/{path}");
+        let found = office.order(Method::POST, &at, body.clone(), status).await;
+        assert_eq!(fault(&found), expected, "{path} {body}");
     }
     for (path, status, expected) in [
         ("keys/none", 404, ("caller_unknown_record", "none")),

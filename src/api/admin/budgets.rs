@@ -1,32 +1,30 @@
 //! `/admin/budgets`: what may be spent, and what of it is used and reserved at this moment.
 
 use axum::{Json, extract::State, response::Response};
-use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
     Desk,
     access::{Master, Viewer},
-    actor, enforce,
+    actor,
+    budget_values::{Percent, amount, check_model, shares, time_zone, window},
+    enforce,
     error::{AdminError, Asking, Changing, created, gone},
     keys::OriginView,
     new_id,
-    read::{Id, Moment, Sent, dollars, present},
+    read::{Id, Moment, Sent, present},
 };
 use crate::{
-    config::{Config, did_you_mean},
+    config::Config,
     ledger::{
         Ledger,
-        budget::{Budget, Kind, Unit, WhenSpent, Window},
+        budget::{Budget, Kind, Unit, WhenSpent},
         now_ms,
         tenant::{Level, Origin, Scope},
     },
     units::NanoUsd,
 };
-
-/// Most shares at which one budget warns (chosen).
-const MAX_WARNINGS: usize = 20;
 
 /// A budget or limit, and what of it is gone.
 #[derive(Serialize, ToSchema)]
@@ -153,11 +151,6 @@ pub(super) struct NewBudget {
     warn_at_percent: Vec<Percent>,
 }
 
-/// A share in percent.
-#[derive(Clone, Copy, Deserialize, ToSchema)]
-#[schema(minimum = 1, maximum = 100)]
-pub(super) struct Percent(u8);
-
 fn hard() -> bool {
     true
 }
@@ -205,7 +198,7 @@ pub(super) async fn list(
 }
 
 /// Makes a budget or limit.
-#[utoipa::path(post, path = "/admin/budgets", tag = "budgets",
+#[utoipa::path(post, path = "/admin/budgets", tag = "budgets", request_body = NewBudget,
     responses((status = 201, body = BudgetView), Changing))]
 pub(super) async fn create(
     _: Master,
@@ -233,7 +226,7 @@ pub(super) async fn show(
 }
 
 /// Changes a budget or limit. What was used stays used.
-#[utoipa::path(patch, path = "/admin/budgets/{id}", tag = "budgets", params(("id" = String, Path)),
+#[utoipa::path(patch, path = "/admin/budgets/{id}", tag = "budgets", request_body = BudgetChange, params(("id" = String, Path)),
     responses((status = 200, body = BudgetView), Changing))]
 pub(super) async fn change(
     _: Master,
@@ -326,72 +319,6 @@ fn budget(new: NewBudget, config: &Config) -> Result<Budget, AdminError> {
         created_ms: now_ms(),
         origin: Origin::Admin,
     })
-}
-
-fn check_model(name: &str, config: &Config) -> Result<(), AdminError> {
-    let names = || config.models.iter().map(|card| card.name.as_str());
-    if names().any(|known| known == name) {
-        return Ok(());
-    }
-    let help = did_you_mean(name, names())
-        .unwrap_or_else(|| format!("known: {}", names().collect::<Vec<_>>().join(", ")));
-    let message = format!("the model `{name}` is not configured; {help}");
-    Err(AdminError::Value { param: "scope.id", message })
-}
-
-/// The amount, in the unit's own counting; `None` when none was sent.
-fn amount(
-    unit: Unit,
-    amount: Option<i64>,
-    amount_usd: Option<String>,
-) -> Result<Option<i64>, AdminError> {
-    let wrong = |param, message: &str| AdminError::Value { param, message: message.to_owned() };
-    match (amount, amount_usd) {
-        (Some(_), Some(_)) => {
-            Err(wrong("amount_usd", "says the same as `amount`; leave out one of them"))
-        }
-        (None, Some(_)) if unit != Unit::NanoUsd => {
-            Err(wrong("amount_usd", "is for the unit `nano_usd`; write `amount`"))
-        }
-        (None, Some(text)) => Ok(Some(dollars("amount_usd", &text)?.0)),
-        (Some(amount), None) if amount < 0 => {
-            Err(wrong("amount", "is less than nothing; write 0 or more"))
-        }
-        (amount, None) => Ok(amount),
-    }
-}
-
-fn window(unit: Unit, text: Option<String>) -> Result<Window, AdminError> {
-    let wrong = |message| AdminError::Value { param: "window", message };
-    match (unit, text) {
-        // Without meaning for this unit, see [`Budget::window`].
-        (Unit::Concurrent, None) => Ok(Window::Total),
-        (Unit::Concurrent, Some(_)) => {
-            Err(wrong("places at the same time have no window; leave it out".to_owned()))
-        }
-        (_, None) => Err(wrong(format!("is missing; use {}", Window::SPELLINGS))),
-        (_, Some(text)) => Window::parse(&text)
-            .ok_or_else(|| wrong(format!("`{text}` is not a window; use {}", Window::SPELLINGS))),
-    }
-}
-
-fn time_zone(name: String) -> Result<String, AdminError> {
-    if TimeZone::get(&name).is_ok() {
-        return Ok(name);
-    }
-    let message = format!("`{name}` is not a time zone; use an IANA name, like \"Europe/Berlin\"");
-    Err(AdminError::Value { param: "time_zone", message })
-}
-
-fn shares(sent: Vec<Percent>) -> Result<Vec<u8>, AdminError> {
-    let mut shares: Vec<u8> = sent.iter().map(|share| share.0).collect();
-    if shares.len() > MAX_WARNINGS || shares.iter().any(|share| !(1..=100).contains(share)) {
-        let message = format!("write at most {MAX_WARNINGS} shares from 1 to 100");
-        return Err(AdminError::Value { param: "warn_at_percent", message });
-    }
-    shares.sort_unstable();
-    shares.dedup();
-    Ok(shares)
 }
 
 /// The budget, with what the running gateway counts.

@@ -309,25 +309,25 @@ pub(super) fn gone() -> Response {
 pub(super) enum Asking {
     /// The path or a parameter is not of the schema.
     #[response(status = 400)]
-    Shape(#[to_schema] ErrorBody),
+    Shape(ErrorBody),
     /// No token, or a wrong one.
     #[response(status = 401)]
-    Token(#[to_schema] ErrorBody),
+    Token(ErrorBody),
     /// Nothing has this id, or no ledger is kept.
     #[response(status = 404)]
-    Missing(#[to_schema] ErrorBody),
+    Missing(ErrorBody),
     /// A parameter's value does not work.
     #[response(status = 422)]
-    Value(#[to_schema] ErrorBody),
+    Value(ErrorBody),
     /// Too many wrong tokens; `retry-after` says how long to wait.
     #[response(status = 429)]
-    Failures(#[to_schema] ErrorBody),
+    Failures(ErrorBody),
     /// The gateway failed.
     #[response(status = 500)]
-    Failed(#[to_schema] ErrorBody),
+    Failed(ErrorBody),
     /// The database does not answer.
     #[response(status = 503)]
-    Away(#[to_schema] ErrorBody),
+    Away(ErrorBody),
 }
 
 /// The errors of a change.
@@ -336,38 +336,38 @@ pub(super) enum Asking {
 pub(super) enum Changing {
     /// The path or the body is not of the schema.
     #[response(status = 400)]
-    Shape(#[to_schema] ErrorBody),
+    Shape(ErrorBody),
     /// No token, or a wrong one.
     #[response(status = 401)]
-    Token(#[to_schema] ErrorBody),
+    Token(ErrorBody),
     /// A viewer's token.
     #[response(status = 403)]
-    ReadOnly(#[to_schema] ErrorBody),
+    ReadOnly(ErrorBody),
     /// Nothing has this id, or no ledger is kept.
     #[response(status = 404)]
-    Missing(#[to_schema] ErrorBody),
+    Missing(ErrorBody),
     /// The body did not arrive in time.
     #[response(status = 408)]
-    Slow(#[to_schema] ErrorBody),
+    Slow(ErrorBody),
     /// The name is taken, something still belongs to it, or the configuration file owns it.
     #[response(status = 409)]
-    Conflict(#[to_schema] ErrorBody),
+    Conflict(ErrorBody),
     /// The body is too large.
     #[response(status = 413)]
-    Large(#[to_schema] ErrorBody),
+    Large(ErrorBody),
     /// The body is not JSON.
     #[response(status = 415)]
-    Kind(#[to_schema] ErrorBody),
+    Kind(ErrorBody),
     /// A field's value does not work.
     #[response(status = 422)]
-    Value(#[to_schema] ErrorBody),
+    Value(ErrorBody),
     /// Too many wrong tokens; `retry-after` says how long to wait.
     #[response(status = 429)]
-    Failures(#[to_schema] ErrorBody),
+    Failures(ErrorBody),
     /// The gateway failed.
     #[response(status = 500)]
-    Failed(#[to_schema] ErrorBody),
+    Failed(ErrorBody),
     /// The database does not answer.
     #[response(status = 503)]
-    Away(#[to_schema] ErrorBody),
+    Away(ErrorBody),
 }

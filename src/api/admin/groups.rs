@@ -159,7 +159,7 @@ pub(super) async fn list(
 }
 
 /// Makes one.
-#[utoipa::path(post, path = "/admin/{level}", tag = "groups",
+#[utoipa::path(post, path = "/admin/{level}", tag = "groups", request_body = NewGroup,
     responses((status = 201, body = GroupView), Changing))]
 pub(super) async fn create(
     _: Master,
@@ -194,7 +194,7 @@ pub(super) async fn show(
 }
 
 /// Changes one.
-#[utoipa::path(patch, path = "/admin/{level}/{id}", tag = "groups", params(("id" = String, Path)),
+#[utoipa::path(patch, path = "/admin/{level}/{id}", tag = "groups", request_body = GroupChange, params(("id" = String, Path)),
     responses((status = 200, body = GroupView), Changing))]
 pub(super) async fn change(
     _: Master,

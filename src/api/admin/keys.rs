@@ -1,7 +1,6 @@
 //! `/admin/keys`: who may call the gateway.
 
 use axum::{Json, extract::State, response::Response};
-use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -12,13 +11,11 @@ use super::{
     error::{AdminError, Asking, Changing, created},
     new_id,
     read::{Id, Moment, Sent, checked_name, present},
+    restrictions::{RestrictionsView, restrictions},
 };
-use crate::{
-    config::{Config, did_you_mean},
-    ledger::{
-        Ledger, now_ms, secret,
-        tenant::{Key, Origin, Restrictions},
-    },
+use crate::ledger::{
+    Ledger, now_ms, secret,
+    tenant::{Key, Origin},
 };
 
 /// Longest grace time of an old secret, in seconds: 30 days.
@@ -72,24 +69,6 @@ impl From<Origin> for OriginView {
             Origin::Configuration => Self::Configuration,
         }
     }
-}
-
-/// What a key may be used for. An empty list restricts nothing.
-#[derive(Default, Serialize, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct RestrictionsView {
-    /// Policies that may be named.
-    policies: Vec<String>,
-    /// Models that may serve.
-    models: Vec<String>,
-    /// Tiers that may serve.
-    tiers: Vec<String>,
-    /// Addresses that callers may come from, like `10.0.0.0/8`.
-    networks: Vec<String>,
-    /// Name of the guard set that applies; null: the gateway's own.
-    guard: Option<String>,
-    /// Whether answers may come from the cache; null: as the gateway is set.
-    cache: Option<bool>,
 }
 
 /// All keys.
@@ -167,7 +146,7 @@ pub(super) async fn list(_: Viewer, State(desk): State<Desk>) -> Result<Json<Key
 }
 
 /// Makes a key. Its secret is in this answer and nowhere else.
-#[utoipa::path(post, path = "/admin/keys", tag = "keys",
+#[utoipa::path(post, path = "/admin/keys", tag = "keys", request_body = NewKey,
     responses((status = 201, body = KeyWithSecret), Changing))]
 pub(super) async fn create(
     _: Master,
@@ -211,7 +190,7 @@ pub(super) async fn show(
 }
 
 /// Changes a key.
-#[utoipa::path(patch, path = "/admin/keys/{id}", tag = "keys", params(("id" = String, Path)),
+#[utoipa::path(patch, path = "/admin/keys/{id}", tag = "keys", request_body = KeyChange, params(("id" = String, Path)),
     responses((status = 200, body = KeyView), Changing))]
 pub(super) async fn change(
     _: Master,
@@ -242,7 +221,7 @@ pub(super) async fn change(
 }
 
 /// Gives a key another secret, which is in this answer and nowhere else.
-#[utoipa::path(post, path = "/admin/keys/{id}/rotate", tag = "keys",
+#[utoipa::path(post, path = "/admin/keys/{id}/rotate", tag = "keys", request_body = Rotation,
     params(("id" = String, Path)),
     responses((status = 200, body = KeyWithSecret), Changing))]
 pub(super) async fn rotate(
@@ -335,76 +314,10 @@ impl From<Key> for KeyView {
     }
 }
 
-impl From<Restrictions> for RestrictionsView {
-    fn from(restrictions: Restrictions) -> Self {
-        Self {
-            policies: restrictions.policies,
-            models: restrictions.models,
-            tiers: restrictions.tiers,
-            networks: restrictions.networks.iter().map(ToString::to_string).collect(),
-            guard: restrictions.guard,
-            cache: restrictions.cache,
-        }
-    }
-}
-
 fn in_future(at: Moment) -> Result<i64, AdminError> {
     if at.0 > now_ms() {
         return Ok(at.0);
     }
     let message = "is in the past; name a later time, or revoke the key".to_owned();
     Err(AdminError::Value { param: "expires_at", message })
-}
-
-/// Restrictions to what exists: a slip of the pen would lock the key out of everything.
-fn restrictions(sent: RestrictionsView, config: &Config) -> Result<Restrictions, AdminError> {
-    let policies: Vec<&str> = config.policies.iter().map(|policy| policy.name()).collect();
-    let tiers = config.policies.iter().flat_map(|policy| policy.tiers());
-    let tiers: Vec<&str> = tiers.map(|tier| tier.name.as_str()).collect();
-    let models: Vec<&str> = config.models.iter().map(|card| card.name.as_str()).collect();
-    check("restrictions.policies", &sent.policies, &policies, |_| false)?;
-    check("restrictions.tiers", &sent.tiers, &tiers, |_| false)?;
-    // Callers may also name models that are not configured, as `provider/model`.
-    check("restrictions.models", &sent.models, &models, |name| {
-        let provider = name.split_once('/').map(|(provider, _)| provider);
-        config.providers.iter().any(|known| Some(known.name.as_str()) == provider)
-    })?;
-    if sent.guard.as_ref().is_some_and(|guard| guard.contains('\0')) {
-        let message = "holds a control character; name a guard set".to_owned();
-        return Err(AdminError::Value { param: "restrictions.guard", message });
-    }
-    let networks = sent.networks.iter().map(|text| network(text));
-    Ok(Restrictions {
-        networks: networks.collect::<Result<_, _>>()?,
-        policies: sent.policies,
-        models: sent.models,
-        tiers: sent.tiers,
-        guard: sent.guard,
-        cache: sent.cache,
-    })
-}
-
-fn check(
-    param: &'static str,
-    names: &[String],
-    known: &[&str],
-    otherwise: impl Fn(&str) -> bool,
-) -> Result<(), AdminError> {
-    for name in names {
-        if !known.contains(&name.as_str()) && !otherwise(name) {
-            let help = did_you_mean(name, known.iter().copied())
-                .unwrap_or_else(|| format!("known: {}", known.join(", ")));
-            let message = format!("`{name}` is not configured; {help}");
-            return Err(AdminError::Value { param, message });
-        }
-    }
-    Ok(())
-}
-
-fn network(text: &str) -> Result<IpNet, AdminError> {
-    let address = || text.parse::<std::net::IpAddr>().map(IpNet::from);
-    text.parse::<IpNet>().or_else(|_| address()).map_err(|_| AdminError::Value {
-        param: "restrictions.networks",
-        message: format!("`{text}` is neither an address nor a network; write \"10.0.0.0/8\""),
-    })
 }

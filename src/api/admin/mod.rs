@@ -13,6 +13,7 @@
 //! of its schema is a 400, a value that is and does not work a 422; [`error`] has them all.
 
 mod access;
+mod budget_values;
 mod budgets;
 mod error;
 mod groups;
@@ -21,6 +22,7 @@ mod openapi;
 mod operations;
 mod read;
 mod requests;
+mod restrictions;
 mod usage;
 
 use std::{future::Future, sync::Arc};

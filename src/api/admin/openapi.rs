@@ -13,7 +13,7 @@ use utoipa::{
     },
 };
 
-use super::groups::LEVELS;
+use super::{error::ErrorBody, groups::LEVELS};
 
 /// The document's frame; [`super::routes`] fills in the paths.
 pub(super) fn frame() -> OpenApi {
@@ -27,6 +27,7 @@ pub(super) fn frame() -> OpenApi {
                            400, a value that is and does not work a 422.",
             license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
         ),
+        components(schemas(ErrorBody)),
         security(("token" = [])),
     )]
     struct Frame;
