@@ -16,7 +16,7 @@
 //! | composition | [`gateway`] | one request from start to end |
 //! | composition | [`evaluate`] | labelled prompts → how well scores route them |
 //! | composition | [`train`] | labelled prompts → a head |
-//! | doors | [`api`] | the HTTP edge |
+//! | doors | [`api`] | the HTTP edge, and the admin API on a listener of its own |
 //! | doors | [`mock`] | the scripted upstream, which stands in for a provider |
 //! | doors | [`cli`] | commands and flags |
 //! | doors | [`fuzz`] | what must hold for any bytes from outside, for tests |

@@ -109,7 +109,7 @@ impl ApiError {
         }
     }
 
-    fn status(&self) -> StatusCode {
+    pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::Request(_) | Self::Field { .. } | Self::Header { .. } | Self::BodyCut => {
                 StatusCode::BAD_REQUEST

@@ -73,12 +73,14 @@ fn tags(headers: &HeaderMap) -> Vec<(String, String)> {
 /// The key that a request shows, in the header of whichever SDK (PROTOCOLS, section 1).
 pub fn secret(headers: &HeaderMap) -> Option<&str> {
     let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
-    let bearer = text("authorization").and_then(|value| {
-        let (scheme, secret) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| secret.trim())
-    });
-    let found = bearer.or_else(|| text("x-api-key")).or_else(|| text("api-key"));
+    let found = bearer(headers).or_else(|| text("x-api-key")).or_else(|| text("api-key"));
     found.filter(|secret| !secret.is_empty())
+}
+
+/// The token in `Authorization: Bearer …` (RFC 6750, section 2.1).
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get("authorization")?.to_str().ok()?.trim().split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 /// The pace that the caller's own limits leave, in OpenAI's headers.

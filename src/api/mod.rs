@@ -1,8 +1,10 @@
 //! The HTTP edge: paths, bodies, headers, errors.
 //!
 //! Handlers parse, call the [`Gateway`] and shape the answer; they decide nothing. Status codes
-//! are known to [`error`] alone, response headers are written in `headers`.
+//! are known to [`error`] alone, response headers are written in `headers`. [`admin`] is another
+//! door, on a listener of its own.
 
+pub mod admin;
 mod converse;
 pub mod error;
 mod feedback;
@@ -80,6 +82,22 @@ pub async fn serve(
 ) -> std::io::Result<()> {
     let house = house.into();
     let grace = house.gateway().config().server.shutdown_grace;
+    serve_until(listener, router(house), stop, grace, async move {
+        cancel.send_replace(true);
+        // Streams write one last frame; then the connections are closed on whoever is left.
+        tokio::time::sleep(LAST_WORDS).await;
+    })
+    .await
+}
+
+/// Serves until `stop`, then waits up to `grace` for answers in flight, and then for `last`.
+async fn serve_until(
+    listener: TcpListener,
+    router: Router,
+    stop: impl Future<Output = ()> + Send + 'static,
+    grace: Duration,
+    last: impl Future<Output = ()>,
+) -> std::io::Result<()> {
     let (stopping, mut stopped) = watch::channel(false);
     let stop = async move {
         stop.await;
@@ -87,15 +105,13 @@ pub async fn serve(
     };
     // Small frames go out as they come. A socket that refuses is closed already.
     let listener = listener.tap_io(|socket| drop(socket.set_nodelay(true)));
-    let service = router(house).into_make_service_with_connect_info::<SocketAddr>();
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
     let server = axum::serve(listener, service).with_graceful_shutdown(stop);
     let deadline = async move {
         // An error means that the server has ended by itself.
         let _ = stopped.wait_for(|stopping| *stopping).await;
         tokio::time::sleep(grace).await;
-        cancel.send_replace(true);
-        // Streams write one last frame; then the connections are closed on whoever is left.
-        tokio::time::sleep(LAST_WORDS).await;
+        last.await;
     };
     tokio::select! {
         served = server => served,

@@ -58,7 +58,7 @@ where
 
 /// The caller's address: the connection's, or what a trusted proxy says (the last address of
 /// `x-forwarded-for` that is not such a proxy's).
-fn address(parts: &Parts, trusted: &[ipnet::IpNet]) -> Option<IpAddr> {
+pub(super) fn address(parts: &Parts, trusted: &[ipnet::IpNet]) -> Option<IpAddr> {
     let ConnectInfo(peer) = parts.extensions.get::<ConnectInfo<SocketAddr>>()?;
     let is_trusted =
         |address: &IpAddr| trusted.iter().any(|network| network.contains(&address.to_canonical()));

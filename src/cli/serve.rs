@@ -110,10 +110,21 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
             anyhow::Ok(model)
         })
     };
+    let (admin, admin_address) = match admin_listener(gateway.config()).await? {
+        Some(listener) => {
+            let address = listener.local_addr()?;
+            let served = api::admin::serve(listener, house.clone(), interrupted()?);
+            (Some(tokio::spawn(served)), Some(address))
+        }
+        None => (None, None),
+    };
     let server = tokio::spawn(api::serve(listener, house, cancel, interrupted()?));
     let model = loading.await.context("the model loader panicked")??;
-    greet(&gateway, &model, address, found.as_deref());
+    greet(&gateway, &model, address, admin_address, found.as_deref());
     let served = server.await.context("the server panicked")?;
+    if let Some(admin) = admin {
+        admin.await.context("the admin API panicked")??;
+    }
     reloader.abort();
     // All requests are settled: what they used goes to the store.
     drop(ledger_stop);
@@ -121,6 +132,14 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
         bookkeeper.await.context("the ledger panicked")?;
     }
     Ok(served?)
+}
+
+/// Where the admin API listens, if anybody could be let in.
+async fn admin_listener(config: &Config) -> anyhow::Result<Option<TcpListener>> {
+    match &config.admin {
+        Some(admin) if admin.has_token() => Ok(Some(bind(admin.listen).await?)),
+        _ => Ok(None),
+    }
 }
 
 /// The ledger, where one is configured, with what a process before has left in its journal.
@@ -211,6 +230,7 @@ fn greet(
     gateway: &Gateway,
     model: &crate::classify::model::Model,
     address: SocketAddr,
+    admin: Option<SocketAddr>,
     found: Option<&str>,
 ) {
     if let Some(found) = found {
@@ -219,12 +239,13 @@ fn greet(
     let config = gateway.config();
     let policies: Vec<_> = config.policies.iter().map(|policy| policy.name()).collect();
     println!(
-        "weighbridge {} listens on http://{address}/v1 (policies: {}; {} models; classifier: {} on {})",
+        "weighbridge {} listens on http://{address}/v1 (policies: {}; {} models; classifier: {} on {}){}",
         env!("CARGO_PKG_VERSION"),
         if policies.is_empty() { "none".to_owned() } else { policies.join(", ") },
         config.models.len(),
         model.name(),
         model.encoder_name(),
+        admin.map(|at| format!("\nthe admin API listens on http://{at}/admin")).unwrap_or_default(),
     );
     if !gateway.ledger().is_some_and(|ledger| ledger.has_keys()) {
         println!("no keys: whoever reaches {address} may use the gateway");

@@ -6,7 +6,9 @@ use ipnet::IpNet;
 use toml::de::DeTable;
 
 use super::{
-    ClassifierConfig, Config, ServerConfig, card,
+    ClassifierConfig, Config, ServerConfig,
+    admin::admin,
+    card,
     catalogue::{LOCAL_FILE, Models},
     declared::declared,
     ledger::{ledger, redis},
@@ -41,6 +43,7 @@ pub fn build(text: &str, directory: &Path, environment: Environment<'_>) -> (Con
         classifier: root.section("classifier").map(classifier).unwrap_or_default(),
         decisions: root.section("decisions").map(decisions).unwrap_or_default(),
         ledger: root.section("ledger").map(|section| ledger(section, directory)),
+        admin: root.section("admin").map(|section| admin(section, directory, environment)),
         ..Config::default()
     };
     if let Some(section) = root.section("redis") {

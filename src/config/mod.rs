@@ -6,6 +6,7 @@
 //! This module is the only one that reads environment variables. A [`Config`] that exists is
 //! valid: nothing behind it checks again.
 
+mod admin;
 mod build;
 mod card;
 pub mod catalogue;
@@ -25,6 +26,7 @@ use std::{
     time::Duration,
 };
 
+pub use admin::{AdminConfig, Token};
 use ipnet::IpNet;
 pub use reader::{Problem, did_you_mean};
 
@@ -49,6 +51,8 @@ pub struct Config {
     pub ledger: Option<LedgerSettings>,
     /// Keys, groups, budgets and limits that the file owns.
     pub declared: Declared,
+    /// The admin API; `None` has none.
+    pub admin: Option<AdminConfig>,
     /// Who serves models.
     pub providers: Vec<Provider>,
     /// The catalogue; policies point into it by index.
@@ -167,7 +171,7 @@ pub struct Checked {
 }
 
 /// Problems of one file, ready to be printed with line and column.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Problems {
     file: PathBuf,
     /// The problems, each with its line and column, both counted from 1 (columns in characters).

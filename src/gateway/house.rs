@@ -7,7 +7,7 @@ use std::{
 
 use super::Gateway;
 use crate::{
-    config::{self, Checked, Config, ConfigError},
+    config::{self, AdminConfig, Checked, Config, ConfigError, Problems},
     ledger::store::StoreError,
     upstream::{ClientError, Upstreams},
 };
@@ -20,6 +20,10 @@ struct Inner {
     current: RwLock<Arc<Gateway>>,
     /// The file that the configuration was read from, if it was one.
     file: Option<PathBuf>,
+    /// What only a restart changes, as it was at the start.
+    started: Fixed,
+    /// What of it the file in force says otherwise.
+    restart_needed: RwLock<Vec<&'static str>>,
     /// Why the file is not in force, since the last reload that failed.
     problem: RwLock<Option<String>>,
     /// One reload at a time.
@@ -44,12 +48,12 @@ pub enum ReloadError {
 }
 
 /// What a reload has done.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Reloaded {
     /// Settings that have changed and only a restart brings into force.
     pub restart_needed: Vec<&'static str>,
     /// What is worth a warning about the file.
-    pub warnings: String,
+    pub warnings: Problems,
 }
 
 impl From<Arc<Gateway>> for House {
@@ -61,9 +65,12 @@ impl From<Arc<Gateway>> for House {
 impl House {
     /// With the file that the gateway's configuration was read from.
     pub fn new(gateway: Arc<Gateway>, file: Option<PathBuf>) -> Self {
+        let started = fixed(gateway.config());
         Self(Arc::new(Inner {
             current: RwLock::new(gateway),
             file,
+            started,
+            restart_needed: RwLock::default(),
             problem: RwLock::default(),
             reloading: tokio::sync::Mutex::default(),
         }))
@@ -84,6 +91,11 @@ impl House {
         self.0.problem.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Settings whose change in the file only a restart brings into force.
+    pub fn restart_needed(&self) -> Vec<&'static str> {
+        self.0.restart_needed.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Reads, checks and builds the file's configuration, and only then puts it in force.
     pub async fn reload(&self) -> Result<Reloaded, ReloadError> {
         let _alone = self.0.reloading.lock().await;
@@ -99,10 +111,12 @@ impl House {
                 return Err(error);
             }
         };
+        *self.0.restart_needed.write().unwrap_or_else(PoisonError::into_inner) =
+            reloaded.restart_needed.clone();
         *self.0.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(gateway);
         tracing::info!(
             restart_needed = reloaded.restart_needed.join(", "),
-            warnings = reloaded.warnings,
+            warnings = %reloaded.warnings,
             "the configuration was reloaded"
         );
         Ok(reloaded)
@@ -111,10 +125,8 @@ impl House {
     async fn rebuild(&self, before: &Gateway) -> Result<(Gateway, Reloaded), ReloadError> {
         let file = self.file().ok_or(ReloadError::NoFile)?;
         let Checked { config, warnings } = config::load(file)?;
-        let reloaded = Reloaded {
-            restart_needed: restart_needed(before.config(), &config),
-            warnings: warnings.to_string(),
-        };
+        let reloaded =
+            Reloaded { restart_needed: changed(&self.0.started, &fixed(&config)), warnings };
         let upstreams = Upstreams::new(config.providers.clone())?;
         if let Some(ledger) = before.ledger() {
             ledger.reconcile(&config.declared).await?;
@@ -123,17 +135,22 @@ impl House {
     }
 }
 
-/// Settings that a running process does not change.
-fn restart_needed(before: &Config, after: &Config) -> Vec<&'static str> {
-    let listen = |config: &Config| (config.server.open, config.server.shutdown_grace);
-    let classifier = |config: &Config| format!("{:?}", config.classifier);
+/// Settings that a running process does not change, by name, each in a form to compare.
+type Fixed = [(&'static str, String); 5];
+
+fn fixed(config: &Config) -> Fixed {
+    let server = (config.server.open, config.server.shutdown_grace);
+    let admin = config.admin.as_ref().filter(|admin| admin.has_token());
     [
-        ("[server] open, shutdown_grace_ms", listen(before) != listen(after)),
-        ("[classifier]", classifier(before) != classifier(after)),
-        ("[decisions]", before.decisions != after.decisions),
-        ("[ledger]", before.ledger != after.ledger),
+        ("[server] open, shutdown_grace_ms", format!("{server:?}")),
+        ("[classifier]", format!("{:?}", config.classifier)),
+        ("[decisions]", format!("{:?}", config.decisions)),
+        ("[ledger]", format!("{:?}", config.ledger)),
+        ("[admin] listen", format!("{:?}", admin.map(|AdminConfig { listen, .. }| listen))),
     ]
-    .into_iter()
-    .filter_map(|(name, changed)| changed.then_some(name))
-    .collect()
+}
+
+fn changed(before: &Fixed, after: &Fixed) -> Vec<&'static str> {
+    let pairs = before.iter().zip(after);
+    pairs.filter(|(before, after)| before != after).map(|(before, _)| before.0).collect()
 }

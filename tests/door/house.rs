@@ -1,7 +1,7 @@
 //! A gateway and a scripted upstream on ports of their own, and a client for them.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -16,7 +16,7 @@ use weighbridge::{
         queue::{QueueSettings, ScoringQueue},
     },
     config,
-    gateway::{Gateway, Stop},
+    gateway::{self, Gateway, Stop},
     ledger::Ledger,
     mock::ScriptedUpstream,
     telemetry::{Metrics, decisions::DecisionLog},
@@ -67,6 +67,13 @@ pub fn model() -> &'static Model {
     MODEL.get_or_init(|| Model::load(&ModelFiles::shipped(), LoadOptions::default()).unwrap())
 }
 
+/// Scoring threads over it, in no hurry.
+pub fn queue() -> ScoringQueue {
+    let deadline = Duration::from_secs(30);
+    let settings = QueueSettings { deadline, static_margin: None, ..QueueSettings::default() };
+    ScoringQueue::start(model(), settings).unwrap()
+}
+
 /// The environment of the tests: `TEST_KEY_x` is `x`, and AWS's example keys are themselves.
 fn variable(name: &str) -> Option<String> {
     let is_aws = name.starts_with("AKIDEXAMPLE") || name.starts_with("wJalr");
@@ -79,6 +86,8 @@ pub struct House {
     pub base: String,
     pub upstream: ScriptedUpstream,
     pub gateway: Arc<Gateway>,
+    /// The admin API's address, where its configuration lets anybody in.
+    pub admin: Option<String>,
     client: Client,
     stop: Option<oneshot::Sender<()>>,
     server: JoinHandle<std::io::Result<()>>,
@@ -106,6 +115,11 @@ impl House {
 
     /// Opens before the model is loaded.
     pub async fn open_without_classifier(config: &str) -> Self {
+        Self::open_from(config, None).await
+    }
+
+    /// The same with a configuration that is written to a file first, to be reloaded from there.
+    pub async fn open_from(config: &str, file: Option<PathBuf>) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let upstream = ScriptedUpstream::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -114,7 +128,11 @@ impl House {
 
         let root = base.trim_end_matches("/v1");
         let text = config.replace("{base}", &base).replace("{root}", root);
-        let config = match config::parse(&text, Path::new("test.toml"), &variable) {
+        if let Some(file) = &file {
+            std::fs::write(file, &text).unwrap();
+        }
+        let path = file.as_deref().unwrap_or(Path::new("test.toml"));
+        let config = match config::parse(&text, path, &variable) {
             Ok(checked) => checked.config,
             Err(error) => panic!("{error}"),
         };
@@ -135,9 +153,16 @@ impl House {
         let stopped = async move {
             let _ = stopped.await;
         };
-        let server = tokio::spawn(api::serve(listener, Arc::clone(&gateway), cancel, stopped));
+        let house = gateway::House::new(Arc::clone(&gateway), file);
+        let mut admin = None;
+        if gateway.config().admin.as_ref().is_some_and(|admin| admin.has_token()) {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            admin = Some(format!("http://{}", listener.local_addr().unwrap()));
+            tokio::spawn(api::admin::serve(listener, house.clone(), std::future::pending()));
+        }
+        let server = tokio::spawn(api::serve(listener, house, cancel, stopped));
         let client = Client::new();
-        Self { base, upstream, gateway, client, stop: Some(stop), server, bookkeeper }
+        Self { base, upstream, gateway, admin, client, stop: Some(stop), server, bookkeeper }
     }
 
     pub fn get(&self, path: &str) -> RequestBuilder {

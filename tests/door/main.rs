@@ -1,6 +1,7 @@
 //! Through the door: the real router over the scripted upstream, each on a port of its own, and
 //! the real binary. Data in, expectation out.
 
+mod admin;
 mod bad_input;
 mod binary;
 mod catalogue;

@@ -1,0 +1,134 @@
+//! The admin API: keys, groups, budgets, what was spent, and the configuration in force, on a
+//! listener of its own.
+//!
+//! Callers show a token in `Authorization: Bearer …` ([`access`]): the master token may change
+//! things, a viewer's token only reads. Nothing else lets anybody in. There are no cookies and no
+//! sessions, so a browser adds nothing to a request that somebody else's page makes it send, and
+//! there is no cross-site request to forge (OWASP, "Cross-Site Request Forgery Prevention").
+//!
+//! A change is in the ledger's store, in its audit log and in force when its answer goes out.
+//! Records that the configuration file owns are changed there and not here.
+//!
+//! The OpenAPI document ([`openapi`]) is made of this module's types and routes. A body that is not
+//! of its schema is a 400, a value that is and does not work a 422; [`error`] has them all.
+
+mod access;
+mod budget_values;
+mod budgets;
+mod error;
+mod groups;
+mod keys;
+mod openapi;
+mod operations;
+mod read;
+mod requests;
+mod restrictions;
+mod usage;
+
+use std::{future::Future, sync::Arc};
+
+use axum::{
+    Router,
+    http::{HeaderValue, Method, Uri, header},
+    middleware::map_response,
+    response::Response,
+};
+use tokio::net::TcpListener;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use self::{access::Logins, error::AdminError};
+use super::error::ApiError;
+use crate::{
+    gateway::{Gateway, House},
+    ledger::{Ledger, now_ms, store::Actor},
+};
+
+/// What every handler works on.
+#[derive(Clone)]
+struct Desk {
+    house: House,
+    logins: Arc<Logins>,
+}
+
+impl Desk {
+    fn gateway(&self) -> Arc<Gateway> {
+        self.house.gateway()
+    }
+
+    fn ledger(&self) -> Result<Arc<Ledger>, AdminError> {
+        self.gateway().ledger().cloned().ok_or(AdminError::NoLedger)
+    }
+}
+
+/// Who is written down for a change.
+fn actor() -> Actor {
+    Actor { name: "admin".to_owned(), now_ms: now_ms() }
+}
+
+/// Brings a change that was stored into force.
+async fn enforce(ledger: &Ledger) -> Result<(), AdminError> {
+    ledger.refresh(true).await.map_err(AdminError::NotYetInForce)
+}
+
+/// A new id: `key_…`, sorted by time.
+fn new_id(prefix: &str) -> String {
+    format!("{prefix}_{}", uuid::Uuid::now_v7().simple())
+}
+
+/// The routes with their document.
+fn routes() -> OpenApiRouter<Desk> {
+    OpenApiRouter::with_openapi(openapi::frame())
+        .routes(routes!(operations::health))
+        .routes(routes!(openapi::document))
+        .routes(routes!(keys::list, keys::create))
+        .routes(routes!(keys::show, keys::change, keys::revoke))
+        .routes(routes!(keys::rotate))
+        .routes(routes!(budgets::list, budgets::create))
+        .routes(routes!(budgets::show, budgets::change, budgets::delete))
+        .routes(routes!(usage::usage))
+        .routes(routes!(usage::spend))
+        .routes(routes!(requests::show))
+        .routes(routes!(operations::audit))
+        .routes(routes!(operations::config))
+        .routes(routes!(operations::reload))
+        .routes(routes!(groups::list, groups::create))
+        .routes(routes!(groups::show, groups::change, groups::delete))
+}
+
+/// The admin API over a gateway.
+pub fn router(house: impl Into<House>) -> Router {
+    let desk = Desk { house: house.into(), logins: Arc::default() };
+    let (router, _) = routes().split_for_parts();
+    router
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(map_response(keep_private))
+        .with_state(desk)
+}
+
+/// Serves the admin API until `stop`, and then at most as long as answers in flight may take.
+pub async fn serve(
+    listener: TcpListener,
+    house: impl Into<House>,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let house = house.into();
+    let grace = house.gateway().config().server.shutdown_grace;
+    super::serve_until(listener, router(house), stop, grace, async {}).await
+}
+
+/// Answers hold secrets and figures that no cache should keep.
+async fn keep_private(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+async fn not_found(uri: Uri) -> AdminError {
+    ApiError::NoSuchPath(uri.path().to_owned()).into()
+}
+
+async fn method_not_allowed(method: Method, uri: Uri) -> AdminError {
+    ApiError::MethodNotAllowed { path: uri.path().to_owned(), method: method.to_string() }.into()
+}
