@@ -186,8 +186,10 @@ pub(super) struct BudgetChange {
 }
 
 /// Lists every budget and limit.
-#[utoipa::path(get, path = "/admin/budgets", tag = "budgets",
-    responses((status = 200, body = BudgetList), Asking))]
+#[utoipa::path(
+    get, operation_id = "list_budgets", path = "/admin/budgets", tag = "budgets",
+    responses((status = 200, body = BudgetList), Asking)
+)]
 pub(super) async fn list(
     _: Viewer,
     State(desk): State<Desk>,
@@ -198,8 +200,10 @@ pub(super) async fn list(
 }
 
 /// Makes a budget or limit.
-#[utoipa::path(post, path = "/admin/budgets", tag = "budgets", request_body = NewBudget,
-    responses((status = 201, body = BudgetView), Changing))]
+#[utoipa::path(
+    post, operation_id = "create_budget", path = "/admin/budgets", tag = "budgets",
+    request_body = NewBudget, responses((status = 201, body = BudgetView), Changing)
+)]
 pub(super) async fn create(
     _: Master,
     State(desk): State<Desk>,
@@ -214,8 +218,10 @@ pub(super) async fn create(
 }
 
 /// Shows a budget or limit.
-#[utoipa::path(get, path = "/admin/budgets/{id}", tag = "budgets", params(("id" = String, Path)),
-    responses((status = 200, body = BudgetView), Asking))]
+#[utoipa::path(
+    get, operation_id = "show_budget", path = "/admin/budgets/{id}", tag = "budgets",
+    params(("id" = String, Path)), responses((status = 200, body = BudgetView), Asking)
+)]
 pub(super) async fn show(
     _: Viewer,
     State(desk): State<Desk>,
@@ -226,8 +232,11 @@ pub(super) async fn show(
 }
 
 /// Changes a budget or limit. What was used stays used.
-#[utoipa::path(patch, path = "/admin/budgets/{id}", tag = "budgets", request_body = BudgetChange, params(("id" = String, Path)),
-    responses((status = 200, body = BudgetView), Changing))]
+#[utoipa::path(
+    patch, operation_id = "change_budget", path = "/admin/budgets/{id}", tag = "budgets",
+    request_body = BudgetChange, params(("id" = String, Path)),
+    responses((status = 200, body = BudgetView), Changing)
+)]
 pub(super) async fn change(
     _: Master,
     State(desk): State<Desk>,
@@ -259,8 +268,10 @@ pub(super) async fn change(
 }
 
 /// Deletes a budget or limit.
-#[utoipa::path(delete, path = "/admin/budgets/{id}", tag = "budgets", params(("id" = String, Path)),
-    responses((status = 204), Changing))]
+#[utoipa::path(
+    delete, operation_id = "delete_budget", path = "/admin/budgets/{id}", tag = "budgets",
+    params(("id" = String, Path)), responses((status = 204), Changing)
+)]
 pub(super) async fn delete(
     _: Master,
     State(desk): State<Desk>,

@@ -138,16 +138,20 @@ pub(super) struct Rotation {
 }
 
 /// Lists every key.
-#[utoipa::path(get, path = "/admin/keys", tag = "keys",
-    responses((status = 200, body = KeyList), Asking))]
+#[utoipa::path(
+    get, operation_id = "list_keys", path = "/admin/keys", tag = "keys",
+    responses((status = 200, body = KeyList), Asking)
+)]
 pub(super) async fn list(_: Viewer, State(desk): State<Desk>) -> Result<Json<KeyList>, AdminError> {
     let keys = desk.ledger()?.store().keys().await?;
     Ok(Json(KeyList { data: keys.into_iter().map(KeyView::from).collect() }))
 }
 
 /// Makes a key. Its secret is in this answer and nowhere else.
-#[utoipa::path(post, path = "/admin/keys", tag = "keys", request_body = NewKey,
-    responses((status = 201, body = KeyWithSecret), Changing))]
+#[utoipa::path(
+    post, operation_id = "create_key", path = "/admin/keys", tag = "keys", request_body = NewKey,
+    responses((status = 201, body = KeyWithSecret), Changing)
+)]
 pub(super) async fn create(
     _: Master,
     State(desk): State<Desk>,
@@ -175,8 +179,10 @@ pub(super) async fn create(
 }
 
 /// Shows a key.
-#[utoipa::path(get, path = "/admin/keys/{id}", tag = "keys", params(("id" = String, Path)),
-    responses((status = 200, body = KeyView), Asking))]
+#[utoipa::path(
+    get, operation_id = "show_key", path = "/admin/keys/{id}", tag = "keys",
+    params(("id" = String, Path)), responses((status = 200, body = KeyView), Asking)
+)]
 pub(super) async fn show(
     _: Viewer,
     State(desk): State<Desk>,
@@ -190,8 +196,11 @@ pub(super) async fn show(
 }
 
 /// Changes a key.
-#[utoipa::path(patch, path = "/admin/keys/{id}", tag = "keys", request_body = KeyChange, params(("id" = String, Path)),
-    responses((status = 200, body = KeyView), Changing))]
+#[utoipa::path(
+    patch, operation_id = "change_key", path = "/admin/keys/{id}", tag = "keys",
+    request_body = KeyChange, params(("id" = String, Path)),
+    responses((status = 200, body = KeyView), Changing)
+)]
 pub(super) async fn change(
     _: Master,
     State(desk): State<Desk>,
@@ -221,9 +230,11 @@ pub(super) async fn change(
 }
 
 /// Gives a key another secret, which is in this answer and nowhere else.
-#[utoipa::path(post, path = "/admin/keys/{id}/rotate", tag = "keys", request_body = Rotation,
-    params(("id" = String, Path)),
-    responses((status = 200, body = KeyWithSecret), Changing))]
+#[utoipa::path(
+    post, operation_id = "rotate_key", path = "/admin/keys/{id}/rotate", tag = "keys",
+    request_body = Rotation, params(("id" = String, Path)),
+    responses((status = 200, body = KeyWithSecret), Changing)
+)]
 pub(super) async fn rotate(
     _: Master,
     State(desk): State<Desk>,
@@ -247,8 +258,10 @@ pub(super) async fn rotate(
 }
 
 /// Revokes a key for ever. What it spent stays in the ledger.
-#[utoipa::path(delete, path = "/admin/keys/{id}", tag = "keys", params(("id" = String, Path)),
-    responses((status = 200, body = KeyView), Changing))]
+#[utoipa::path(
+    delete, operation_id = "revoke_key", path = "/admin/keys/{id}", tag = "keys",
+    params(("id" = String, Path)), responses((status = 200, body = KeyView), Changing)
+)]
 pub(super) async fn revoke(
     _: Master,
     State(desk): State<Desk>,
