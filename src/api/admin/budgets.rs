@@ -13,7 +13,7 @@ use super::{
     error::{AdminError, Asking, Changing, created, gone},
     keys::OriginView,
     new_id,
-    read::{Id, Moment, Sent, present},
+    read::{Id, Moment, Sent, Whole, present},
 };
 use crate::{
     config::Config,
@@ -128,8 +128,8 @@ pub(super) struct NewBudget {
     scope: ScopeView,
     unit: UnitView,
     /// How much may be used in a window; of money in nano-dollars, unless `amount_usd` says it.
-    #[schema(minimum = 0, maximum = 9223372036854775807_i64)]
-    amount: Option<i64>,
+    #[schema(value_type = Option<i64>, minimum = 0, maximum = 9223372036854775807_i64)]
+    amount: Option<Whole>,
     /// Of money: dollars with at most nine decimals, like `25.00`.
     #[schema(pattern = "^[0-9]{1,9}(\\.[0-9]{1,9})?$", example = "25.00")]
     amount_usd: Option<String>,
@@ -161,8 +161,8 @@ fn hard() -> bool {
 #[serde(deny_unknown_fields)]
 pub(super) struct BudgetChange {
     #[serde(default, deserialize_with = "present")]
-    #[schema(nullable = false, minimum = 0, maximum = 9223372036854775807_i64)]
-    amount: Option<i64>,
+    #[schema(value_type = i64, minimum = 0, maximum = 9223372036854775807_i64)]
+    amount: Option<Whole>,
     /// Of money: dollars with at most nine decimals, like `25.00`.
     #[serde(default, deserialize_with = "present")]
     #[schema(nullable = false, pattern = "^[0-9]{1,9}(\\.[0-9]{1,9})?$", example = "25.00")]

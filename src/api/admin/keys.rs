@@ -10,7 +10,7 @@ use super::{
     actor, enforce,
     error::{AdminError, Asking, Changing, created},
     new_id,
-    read::{Id, Moment, Sent, checked_name, present},
+    read::{Id, Moment, Sent, Whole, checked_name, present},
     restrictions::{RestrictionsView, restrictions},
 };
 use crate::ledger::{
@@ -19,7 +19,7 @@ use crate::ledger::{
 };
 
 /// Longest grace time of an old secret, in seconds: 30 days.
-const MAX_GRACE_S: u32 = 30 * 24 * 60 * 60;
+const MAX_GRACE_S: i64 = 30 * 24 * 60 * 60;
 
 /// A key, without its secret.
 #[derive(Serialize, ToSchema)]
@@ -133,8 +133,8 @@ pub(super) struct KeyChange {
 pub(super) struct Rotation {
     /// How many seconds the old secret is still accepted; 0: it is refused at once.
     #[serde(default)]
-    #[schema(maximum = 2592000)]
-    grace_s: u32,
+    #[schema(value_type = u32, maximum = 2592000)]
+    grace_s: Whole,
 }
 
 /// Lists every key.
@@ -241,14 +241,14 @@ pub(super) async fn rotate(
     Id(id): Id,
     Sent(rotation): Sent<Rotation>,
 ) -> Result<Json<KeyWithSecret>, AdminError> {
-    let grace_s = rotation.grace_s;
-    if grace_s > MAX_GRACE_S {
-        let message = format!("{grace_s} is too long; write at most {MAX_GRACE_S} (30 days)");
+    let Whole(grace_s) = rotation.grace_s;
+    if !(0..=MAX_GRACE_S).contains(&grace_s) {
+        let message = format!("`{grace_s}` is out of range; write 0 to {MAX_GRACE_S} (30 days)");
         return Err(AdminError::Value { param: "grace_s", message });
     }
     let ledger = desk.ledger()?;
     let minted = secret::mint(ledger.hash_key())?;
-    let until_ms = now_ms() + i64::from(grace_s) * 1_000;
+    let until_ms = now_ms() + grace_s * 1_000;
     let key = update(&ledger, &id, |key| {
         let before = std::mem::replace(&mut key.hash, minted.hash.to_vec());
         key.previous = (grace_s > 0).then_some((before, until_ms));
