@@ -434,8 +434,8 @@ async fn a_good_file_is_reloaded_and_a_bad_one_changes_nothing() {
     std::fs::write(&file, before.replace("base_url", "base_ulr")).unwrap();
     let failed = office.order(Method::POST, "/admin/reload", Value::Null, 422).await;
     assert_eq!(fault(&failed).0, "gateway_invalid_configuration");
-    let problem = &failed["error"]["problems"][0];
-    assert_eq!((&problem["line"], &problem["column"]), (&json!(9), &json!(1)), "{failed}");
+    let problem = &failed["error"]["problems"][1];
+    assert_eq!((&problem["line"], &problem["column"]), (&json!(10), &json!(1)), "{failed}");
     assert_eq!(problem["setting"], "providers.local.base_ulr");
     assert_eq!(problem["help"], "did you mean `base_url`?");
     assert_eq!(office.get("/admin/config").await["models"][0]["name"], "tiny");
@@ -523,7 +523,7 @@ async fn the_document_has_every_path_with_its_own_operations() {
     let count = operations.len();
     operations.sort_unstable();
     operations.dedup();
-    assert_eq!((paths.len(), operations.len()), (18, count), "{operations:?}");
+    assert_eq!((paths.len(), operations.len()), (19, count), "{operations:?}");
     for path in ["/admin/keys/{id}/rotate", "/admin/teams/{id}", "/admin/organisations"] {
         assert!(paths.contains_key(path), "{path}");
     }

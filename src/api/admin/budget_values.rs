@@ -4,7 +4,10 @@ use jiff::tz::TimeZone;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{error::AdminError, read::dollars};
+use super::{
+    error::AdminError,
+    read::{Whole, dollars},
+};
 use crate::{
     config::{Config, did_you_mean},
     ledger::budget::{Unit, Window},
@@ -15,8 +18,8 @@ const MAX_WARNINGS: usize = 20;
 
 /// A share in percent.
 #[derive(Clone, Copy, Deserialize, ToSchema)]
-#[schema(minimum = 1, maximum = 100)]
-pub(super) struct Percent(pub u8);
+#[schema(value_type = u8, minimum = 1, maximum = 100)]
+pub(super) struct Percent(Whole);
 
 pub(super) fn check_model(name: &str, config: &Config) -> Result<(), AdminError> {
     let names = || config.models.iter().map(|card| card.name.as_str());
@@ -32,11 +35,11 @@ pub(super) fn check_model(name: &str, config: &Config) -> Result<(), AdminError>
 /// The amount, in the unit's own counting; `None` when none was sent.
 pub(super) fn amount(
     unit: Unit,
-    amount: Option<i64>,
+    amount: Option<Whole>,
     amount_usd: Option<String>,
 ) -> Result<Option<i64>, AdminError> {
     let wrong = |param, message: &str| AdminError::Value { param, message: message.to_owned() };
-    match (amount, amount_usd) {
+    match (amount.map(|Whole(amount)| amount), amount_usd) {
         (Some(_), Some(_)) => {
             Err(wrong("amount_usd", "says the same as `amount`; leave out one of them"))
         }
@@ -74,11 +77,13 @@ pub(super) fn time_zone(name: String) -> Result<String, AdminError> {
 }
 
 pub(super) fn shares(sent: Vec<Percent>) -> Result<Vec<u8>, AdminError> {
-    let mut shares: Vec<u8> = sent.iter().map(|share| share.0).collect();
-    if shares.len() > MAX_WARNINGS || shares.iter().any(|share| !(1..=100).contains(share)) {
-        let message = format!("write at most {MAX_WARNINGS} shares from 1 to 100");
-        return Err(AdminError::Value { param: "warn_at_percent", message });
-    }
+    let share = |sent: &Percent| u8::try_from(sent.0.0).ok().filter(|s| (1..=100).contains(s));
+    let shares: Option<Vec<u8>> = sent.iter().map(share).collect();
+    let shares = shares.filter(|shares| shares.len() <= MAX_WARNINGS);
+    let mut shares = shares.ok_or_else(|| AdminError::Value {
+        param: "warn_at_percent",
+        message: format!("write at most {MAX_WARNINGS} shares from 1 to 100"),
+    })?;
     shares.sort_unstable();
     shares.dedup();
     Ok(shares)

@@ -13,7 +13,7 @@ use super::{
     error::{AdminError, Asking, Changing, created, gone},
     keys::OriginView,
     new_id,
-    read::{Id, Moment, Sent, present},
+    read::{Id, Moment, Sent, Whole, present},
 };
 use crate::{
     config::Config,
@@ -128,8 +128,8 @@ pub(super) struct NewBudget {
     scope: ScopeView,
     unit: UnitView,
     /// How much may be used in a window; of money in nano-dollars, unless `amount_usd` says it.
-    #[schema(minimum = 0, maximum = 9223372036854775807_i64)]
-    amount: Option<i64>,
+    #[schema(value_type = Option<i64>, minimum = 0, maximum = 9223372036854775807_i64)]
+    amount: Option<Whole>,
     /// Of money: dollars with at most nine decimals, like `25.00`.
     #[schema(pattern = "^[0-9]{1,9}(\\.[0-9]{1,9})?$", example = "25.00")]
     amount_usd: Option<String>,
@@ -161,8 +161,8 @@ fn hard() -> bool {
 #[serde(deny_unknown_fields)]
 pub(super) struct BudgetChange {
     #[serde(default, deserialize_with = "present")]
-    #[schema(nullable = false, minimum = 0, maximum = 9223372036854775807_i64)]
-    amount: Option<i64>,
+    #[schema(value_type = i64, minimum = 0, maximum = 9223372036854775807_i64)]
+    amount: Option<Whole>,
     /// Of money: dollars with at most nine decimals, like `25.00`.
     #[serde(default, deserialize_with = "present")]
     #[schema(nullable = false, pattern = "^[0-9]{1,9}(\\.[0-9]{1,9})?$", example = "25.00")]
@@ -186,8 +186,10 @@ pub(super) struct BudgetChange {
 }
 
 /// Lists every budget and limit.
-#[utoipa::path(get, path = "/admin/budgets", tag = "budgets",
-    responses((status = 200, body = BudgetList), Asking))]
+#[utoipa::path(
+    get, operation_id = "list_budgets", path = "/admin/budgets", tag = "budgets",
+    responses((status = 200, body = BudgetList), Asking)
+)]
 pub(super) async fn list(
     _: Viewer,
     State(desk): State<Desk>,
@@ -198,8 +200,10 @@ pub(super) async fn list(
 }
 
 /// Makes a budget or limit.
-#[utoipa::path(post, path = "/admin/budgets", tag = "budgets", request_body = NewBudget,
-    responses((status = 201, body = BudgetView), Changing))]
+#[utoipa::path(
+    post, operation_id = "create_budget", path = "/admin/budgets", tag = "budgets",
+    request_body = NewBudget, responses((status = 201, body = BudgetView), Changing)
+)]
 pub(super) async fn create(
     _: Master,
     State(desk): State<Desk>,
@@ -214,8 +218,10 @@ pub(super) async fn create(
 }
 
 /// Shows a budget or limit.
-#[utoipa::path(get, path = "/admin/budgets/{id}", tag = "budgets", params(("id" = String, Path)),
-    responses((status = 200, body = BudgetView), Asking))]
+#[utoipa::path(
+    get, operation_id = "show_budget", path = "/admin/budgets/{id}", tag = "budgets",
+    params(("id" = String, Path)), responses((status = 200, body = BudgetView), Asking)
+)]
 pub(super) async fn show(
     _: Viewer,
     State(desk): State<Desk>,
@@ -226,8 +232,11 @@ pub(super) async fn show(
 }
 
 /// Changes a budget or limit. What was used stays used.
-#[utoipa::path(patch, path = "/admin/budgets/{id}", tag = "budgets", request_body = BudgetChange, params(("id" = String, Path)),
-    responses((status = 200, body = BudgetView), Changing))]
+#[utoipa::path(
+    patch, operation_id = "change_budget", path = "/admin/budgets/{id}", tag = "budgets",
+    request_body = BudgetChange, params(("id" = String, Path)),
+    responses((status = 200, body = BudgetView), Changing)
+)]
 pub(super) async fn change(
     _: Master,
     State(desk): State<Desk>,
@@ -259,8 +268,10 @@ pub(super) async fn change(
 }
 
 /// Deletes a budget or limit.
-#[utoipa::path(delete, path = "/admin/budgets/{id}", tag = "budgets", params(("id" = String, Path)),
-    responses((status = 204), Changing))]
+#[utoipa::path(
+    delete, operation_id = "delete_budget", path = "/admin/budgets/{id}", tag = "budgets",
+    params(("id" = String, Path)), responses((status = 204), Changing)
+)]
 pub(super) async fn delete(
     _: Master,
     State(desk): State<Desk>,

@@ -146,8 +146,10 @@ impl OneOf {
 }
 
 /// Lists every one.
-#[utoipa::path(get, path = "/admin/{level}", tag = "groups",
-    responses((status = 200, body = GroupList), Asking))]
+#[utoipa::path(
+    get, path = "/admin/{level}", tag = "groups",
+    responses((status = 200, body = GroupList), Asking)
+)]
 pub(super) async fn list(
     _: Viewer,
     State(desk): State<Desk>,
@@ -159,8 +161,10 @@ pub(super) async fn list(
 }
 
 /// Makes one.
-#[utoipa::path(post, path = "/admin/{level}", tag = "groups", request_body = NewGroup,
-    responses((status = 201, body = GroupView), Changing))]
+#[utoipa::path(
+    post, path = "/admin/{level}", tag = "groups", request_body = NewGroup,
+    responses((status = 201, body = GroupView), Changing)
+)]
 pub(super) async fn create(
     _: Master,
     State(desk): State<Desk>,
@@ -183,8 +187,10 @@ pub(super) async fn create(
 }
 
 /// Shows one.
-#[utoipa::path(get, path = "/admin/{level}/{id}", tag = "groups", params(("id" = String, Path)),
-    responses((status = 200, body = GroupView), Asking))]
+#[utoipa::path(
+    get, path = "/admin/{level}/{id}", tag = "groups", params(("id" = String, Path)),
+    responses((status = 200, body = GroupView), Asking)
+)]
 pub(super) async fn show(
     _: Viewer,
     State(desk): State<Desk>,
@@ -194,8 +200,10 @@ pub(super) async fn show(
 }
 
 /// Changes one.
-#[utoipa::path(patch, path = "/admin/{level}/{id}", tag = "groups", request_body = GroupChange, params(("id" = String, Path)),
-    responses((status = 200, body = GroupView), Changing))]
+#[utoipa::path(
+    patch, path = "/admin/{level}/{id}", tag = "groups", request_body = GroupChange,
+    params(("id" = String, Path)), responses((status = 200, body = GroupView), Changing)
+)]
 pub(super) async fn change(
     _: Master,
     State(desk): State<Desk>,
@@ -220,8 +228,10 @@ pub(super) async fn change(
 }
 
 /// Deletes one, and its budgets. What it spent stays in the ledger.
-#[utoipa::path(delete, path = "/admin/{level}/{id}", tag = "groups", params(("id" = String, Path)),
-    responses((status = 204), Changing))]
+#[utoipa::path(
+    delete, path = "/admin/{level}/{id}", tag = "groups", params(("id" = String, Path)),
+    responses((status = 204), Changing)
+)]
 pub(super) async fn delete(
     _: Master,
     State(desk): State<Desk>,

@@ -10,7 +10,7 @@ use super::{
     actor, enforce,
     error::{AdminError, Asking, Changing, created},
     new_id,
-    read::{Id, Moment, Sent, checked_name, present},
+    read::{Id, Moment, Sent, Whole, checked_name, present},
     restrictions::{RestrictionsView, restrictions},
 };
 use crate::ledger::{
@@ -19,7 +19,7 @@ use crate::ledger::{
 };
 
 /// Longest grace time of an old secret, in seconds: 30 days.
-const MAX_GRACE_S: u32 = 30 * 24 * 60 * 60;
+const MAX_GRACE_S: i64 = 30 * 24 * 60 * 60;
 
 /// A key, without its secret.
 #[derive(Serialize, ToSchema)]
@@ -133,21 +133,25 @@ pub(super) struct KeyChange {
 pub(super) struct Rotation {
     /// How many seconds the old secret is still accepted; 0: it is refused at once.
     #[serde(default)]
-    #[schema(maximum = 2592000)]
-    grace_s: u32,
+    #[schema(value_type = u32, maximum = 2592000)]
+    grace_s: Whole,
 }
 
 /// Lists every key.
-#[utoipa::path(get, path = "/admin/keys", tag = "keys",
-    responses((status = 200, body = KeyList), Asking))]
+#[utoipa::path(
+    get, operation_id = "list_keys", path = "/admin/keys", tag = "keys",
+    responses((status = 200, body = KeyList), Asking)
+)]
 pub(super) async fn list(_: Viewer, State(desk): State<Desk>) -> Result<Json<KeyList>, AdminError> {
     let keys = desk.ledger()?.store().keys().await?;
     Ok(Json(KeyList { data: keys.into_iter().map(KeyView::from).collect() }))
 }
 
 /// Makes a key. Its secret is in this answer and nowhere else.
-#[utoipa::path(post, path = "/admin/keys", tag = "keys", request_body = NewKey,
-    responses((status = 201, body = KeyWithSecret), Changing))]
+#[utoipa::path(
+    post, operation_id = "create_key", path = "/admin/keys", tag = "keys", request_body = NewKey,
+    responses((status = 201, body = KeyWithSecret), Changing)
+)]
 pub(super) async fn create(
     _: Master,
     State(desk): State<Desk>,
@@ -175,8 +179,10 @@ pub(super) async fn create(
 }
 
 /// Shows a key.
-#[utoipa::path(get, path = "/admin/keys/{id}", tag = "keys", params(("id" = String, Path)),
-    responses((status = 200, body = KeyView), Asking))]
+#[utoipa::path(
+    get, operation_id = "show_key", path = "/admin/keys/{id}", tag = "keys",
+    params(("id" = String, Path)), responses((status = 200, body = KeyView), Asking)
+)]
 pub(super) async fn show(
     _: Viewer,
     State(desk): State<Desk>,
@@ -190,8 +196,11 @@ pub(super) async fn show(
 }
 
 /// Changes a key.
-#[utoipa::path(patch, path = "/admin/keys/{id}", tag = "keys", request_body = KeyChange, params(("id" = String, Path)),
-    responses((status = 200, body = KeyView), Changing))]
+#[utoipa::path(
+    patch, operation_id = "change_key", path = "/admin/keys/{id}", tag = "keys",
+    request_body = KeyChange, params(("id" = String, Path)),
+    responses((status = 200, body = KeyView), Changing)
+)]
 pub(super) async fn change(
     _: Master,
     State(desk): State<Desk>,
@@ -221,23 +230,25 @@ pub(super) async fn change(
 }
 
 /// Gives a key another secret, which is in this answer and nowhere else.
-#[utoipa::path(post, path = "/admin/keys/{id}/rotate", tag = "keys", request_body = Rotation,
-    params(("id" = String, Path)),
-    responses((status = 200, body = KeyWithSecret), Changing))]
+#[utoipa::path(
+    post, operation_id = "rotate_key", path = "/admin/keys/{id}/rotate", tag = "keys",
+    request_body = Rotation, params(("id" = String, Path)),
+    responses((status = 200, body = KeyWithSecret), Changing)
+)]
 pub(super) async fn rotate(
     _: Master,
     State(desk): State<Desk>,
     Id(id): Id,
     Sent(rotation): Sent<Rotation>,
 ) -> Result<Json<KeyWithSecret>, AdminError> {
-    let grace_s = rotation.grace_s;
-    if grace_s > MAX_GRACE_S {
-        let message = format!("{grace_s} is too long; write at most {MAX_GRACE_S} (30 days)");
+    let Whole(grace_s) = rotation.grace_s;
+    if !(0..=MAX_GRACE_S).contains(&grace_s) {
+        let message = format!("`{grace_s}` is out of range; write 0 to {MAX_GRACE_S} (30 days)");
         return Err(AdminError::Value { param: "grace_s", message });
     }
     let ledger = desk.ledger()?;
     let minted = secret::mint(ledger.hash_key())?;
-    let until_ms = now_ms() + i64::from(grace_s) * 1_000;
+    let until_ms = now_ms() + grace_s * 1_000;
     let key = update(&ledger, &id, |key| {
         let before = std::mem::replace(&mut key.hash, minted.hash.to_vec());
         key.previous = (grace_s > 0).then_some((before, until_ms));
@@ -247,8 +258,10 @@ pub(super) async fn rotate(
 }
 
 /// Revokes a key for ever. What it spent stays in the ledger.
-#[utoipa::path(delete, path = "/admin/keys/{id}", tag = "keys", params(("id" = String, Path)),
-    responses((status = 200, body = KeyView), Changing))]
+#[utoipa::path(
+    delete, operation_id = "revoke_key", path = "/admin/keys/{id}", tag = "keys",
+    params(("id" = String, Path)), responses((status = 200, body = KeyView), Changing)
+)]
 pub(super) async fn revoke(
     _: Master,
     State(desk): State<Desk>,

@@ -39,8 +39,10 @@ pub(super) fn frame() -> OpenApi {
 }
 
 /// This document. Needs no token.
-#[utoipa::path(get, path = "/admin/openapi.json", tag = "operations", security(()),
-    responses((status = 200, body = Object)))]
+#[utoipa::path(
+    get, path = "/admin/openapi.json", tag = "operations", security(()),
+    responses((status = 200, body = Object))
+)]
 pub(super) async fn document() -> Json<&'static OpenApi> {
     static DOCUMENT: LazyLock<OpenApi> = LazyLock::new(|| {
         let (_, mut document) = super::routes().split_for_parts();

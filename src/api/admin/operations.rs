@@ -30,8 +30,10 @@ pub(super) struct Health {
 }
 
 /// Whether the process is up. Needs no token.
-#[utoipa::path(get, path = "/health", tag = "operations", security(()),
-    responses((status = 200, body = Health)))]
+#[utoipa::path(
+    get, path = "/health", tag = "operations", security(()),
+    responses((status = 200, body = Health))
+)]
 pub(super) async fn health() -> Json<Health> {
     Json(Health { status: "ok" })
 }
@@ -87,8 +89,10 @@ pub(super) struct ProviderView {
 }
 
 /// Shows the configuration in force, without its secrets.
-#[utoipa::path(get, path = "/admin/config", tag = "operations",
-    responses((status = 200, body = ConfigView), Asking))]
+#[utoipa::path(
+    get, path = "/admin/config", tag = "operations",
+    responses((status = 200, body = ConfigView), Asking)
+)]
 pub(super) async fn config(
     _: Viewer,
     State(desk): State<Desk>,
@@ -153,8 +157,10 @@ pub(super) struct ReloadedView {
 
 /// Reads the configuration file again. A file that does not work changes nothing: 422 with each of
 /// its problems.
-#[utoipa::path(post, path = "/admin/reload", tag = "operations",
-    responses((status = 200, body = ReloadedView), Changing))]
+#[utoipa::path(
+    post, path = "/admin/reload", tag = "operations",
+    responses((status = 200, body = ReloadedView), Changing)
+)]
 pub(super) async fn reload(
     _: Master,
     State(desk): State<Desk>,
@@ -206,8 +212,10 @@ pub(super) struct AuditQuestion {
 }
 
 /// Lists who changed what, the newest first.
-#[utoipa::path(get, path = "/admin/audit", tag = "operations", params(AuditQuestion),
-    responses((status = 200, body = AuditLog), Asking))]
+#[utoipa::path(
+    get, path = "/admin/audit", tag = "operations", params(AuditQuestion),
+    responses((status = 200, body = AuditLog), Asking)
+)]
 pub(super) async fn audit(
     _: Viewer,
     State(desk): State<Desk>,

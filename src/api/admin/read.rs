@@ -209,6 +209,25 @@ pub(super) fn dollars(param: &'static str, text: &str) -> Result<NanoUsd, AdminE
     })
 }
 
+/// A whole number, also when it is written `3.0`, which JSON Schema calls an integer (2020-12,
+/// section 4.2.3).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Whole(pub i64);
+
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = serde_json::Number::deserialize(deserializer)?;
+        let whole = number.as_i64().or_else(|| {
+            // 2⁶³ is the first double beyond the integers.
+            let float = number.as_f64().filter(|float| float.fract() == 0.0)?;
+            (float.abs() < i64::MAX as f64).then_some(float as i64)
+        });
+        whole.map(Self).ok_or_else(|| {
+            serde::de::Error::custom(format!("`{number}` is not a whole number in range"))
+        })
+    }
+}
+
 /// A moment: RFC 3339 outside, milliseconds since 1970 inside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ToSchema)]
 #[schema(value_type = String, format = DateTime, example = "2026-01-31T12:00:00Z")]
@@ -292,6 +311,21 @@ mod tests {
         parameters.number("limit", 1..=9).unwrap();
         let error = parameters.finish().unwrap_err().to_string();
         assert_eq!(error, "`limits`: is not a parameter; known here: limit");
+    }
+
+    #[test]
+    fn a_whole_number_may_have_a_decimal_point() {
+        for (text, expected) in [
+            ("3", Some(3)),
+            ("3.0", Some(3)),
+            ("9223372036854775807", Some(i64::MAX)),
+            ("3.5", None),
+            ("1e300", None),
+            ("9223372036854775808", None),
+            ("\"3\"", None),
+        ] {
+            assert_eq!(serde_json::from_str::<Whole>(text).ok(), expected.map(Whole), "{text}");
+        }
     }
 
     #[test]

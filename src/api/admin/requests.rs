@@ -140,8 +140,10 @@ pub(super) struct LatencyView {
 }
 
 /// Shows one request by the id of its decision.
-#[utoipa::path(get, path = "/admin/requests/{id}", tag = "usage", params(("id" = String, Path)),
-    responses((status = 200, body = RequestView), Asking))]
+#[utoipa::path(
+    get, operation_id = "show_request", path = "/admin/requests/{id}", tag = "usage",
+    params(("id" = String, Path)), responses((status = 200, body = RequestView), Asking)
+)]
 pub(super) async fn show(
     _: Viewer,
     State(desk): State<Desk>,

@@ -162,8 +162,13 @@ impl From<&UsageSums> for Spent {
 }
 
 /// What was used: requests, and tokens by kind. As CSV where `accept` asks for it.
-#[utoipa::path(get, path = "/admin/usage", tag = "usage", params(Question), responses(
-    (status = 200, content((Lines<Used> = "application/json"), (String = "text/csv"))), Asking))]
+#[utoipa::path(
+    get, path = "/admin/usage", tag = "usage", params(Question),
+    responses(
+        (status = 200, content((Lines<Used> = "application/json"), (String = "text/csv"))),
+        Asking,
+    )
+)]
 pub(super) async fn usage(
     _: Viewer,
     State(desk): State<Desk>,
@@ -174,8 +179,13 @@ pub(super) async fn usage(
 }
 
 /// What was spent, and what routing saved. As CSV where `accept` asks for it.
-#[utoipa::path(get, path = "/admin/spend", tag = "usage", params(Question), responses(
-    (status = 200, content((Lines<Spent> = "application/json"), (String = "text/csv"))), Asking))]
+#[utoipa::path(
+    get, path = "/admin/spend", tag = "usage", params(Question),
+    responses(
+        (status = 200, content((Lines<Spent> = "application/json"), (String = "text/csv"))),
+        Asking,
+    )
+)]
 pub(super) async fn spend(
     _: Viewer,
     State(desk): State<Desk>,
