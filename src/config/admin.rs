@@ -114,10 +114,10 @@ impl Tokens<'_, '_> {
             return None;
         }
         let (key, found) = match file {
-            Some(file) => (file_key, self.token_in_file(file_key, file)?),
+            Some(file) => (file_key, self.in_file(file_key, file)?),
             None => {
                 let usual = || usual.map(|name| self.located(name));
-                (env_key, self.token_in_variable(env_key, named.or_else(usual)?)?)
+                (env_key, self.in_variable(env_key, named.or_else(usual)?)?)
             }
         };
         let bytes = found.value.len();
@@ -137,7 +137,7 @@ impl Tokens<'_, '_> {
         Located { value: name.to_owned(), span: self.section.span() }
     }
 
-    fn token_in_variable(&self, key: &str, name: Located<String>) -> Option<Located<String>> {
+    fn in_variable(&self, key: &str, name: Located<String>) -> Option<Located<String>> {
         let value = (self.environment)(&name.value).unwrap_or_default().trim().to_owned();
         if value.is_empty() {
             let message = format!("the environment variable `{}` is not set", name.value);
@@ -149,7 +149,7 @@ impl Tokens<'_, '_> {
         Some(Located { value, span: name.span })
     }
 
-    fn token_in_file(&self, key: &str, path: Located<String>) -> Option<Located<String>> {
+    fn in_file(&self, key: &str, path: Located<String>) -> Option<Located<String>> {
         match std::fs::read_to_string(self.directory.join(&path.value)) {
             Ok(text) => Some(Located { value: text.trim().to_owned(), span: path.span }),
             Err(error) => {

@@ -313,7 +313,7 @@ pub(super) fn gone() -> Response {
     StatusCode::NO_CONTENT.into_response()
 }
 
-/// The errors of a question. `dead_code`: only the document reads them.
+/// The errors of a question.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only the OpenAPI document reads it")]
 pub(super) enum Asking {
