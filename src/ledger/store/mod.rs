@@ -1,10 +1,10 @@
 //! The store: keys, groups, budgets, what was spent, and who changed what, in SQLite or
 //! PostgreSQL. The only place that knows SQL.
 //!
-//! One text of SQL serves both, through sqlx's `Any` driver ([`sql`] says what has to be minded);
-//! where the two differ, [`Backend`] does. [`migrations`] has the schema. Changes of [`groups`],
-//! [`keys`] and [`budgets`] are counted and written down ([`audit`]); requests are written and
-//! forgotten in [`rows`] and added up in [`spent`] (for budgets) and [`usage`] (for people).
+//! One text of SQL serves both, through sqlx's `Any` driver (`sql.rs` says what has to be minded);
+//! where the two differ, `Backend` does. `migrations.rs` has the schema. Changes of groups, keys
+//! and budgets, a file each, are counted and written down (`audit.rs`); requests are written and
+//! forgotten in `rows.rs`, and added up in `spent.rs` for budgets and in `usage.rs` for people.
 
 mod audit;
 mod budgets;
