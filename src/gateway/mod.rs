@@ -40,6 +40,7 @@ use crate::{
         Ledger,
         budget::Kind,
         meter::{Pace, Refusal},
+        shared::Shared,
     },
     policy::{
         Ability, Candidate, Decision, Fallback, Load, ModelCard, Needs, Override, Reason,
@@ -426,14 +427,13 @@ impl Gateway {
         let mut decision = policy.decide(models, &needs, scored.map(|scored| scored.score), dial);
         let load = |model: usize| self.load(model);
         policy.arrange(&mut decision.route, models, &needs, modifier, &load, &mut draw);
-        let session = policy.settings().sessions.then(|| {
-            let key = sessions::key(policy.name(), request, info);
-            let pinned = || self.sessions.find(key, Instant::now());
-            if let Some((turn, pinned)) = sessions::turn(request).zip(pinned()) {
-                session::keep(&mut decision, models, &needs, &pinned, turn);
-            }
-            key
-        });
+        let session =
+            policy.settings().sessions.then(|| sessions::key(policy.name(), request, info));
+        if let Some((key, turn)) = session.zip(sessions::turn(request))
+            && let Some(pinned) = self.pinned(key).await
+        {
+            session::keep(&mut decision, models, &needs, &pinned, turn);
+        }
         let strongest = policy.tiers().last().and_then(|tier| tier.models.first()).copied();
         let mut routed = Routed {
             decision_id: format!("dec_{}", uuid::Uuid::now_v7().simple()),
@@ -468,7 +468,24 @@ impl Gateway {
             tier: candidate.tier,
             prompt_tokens: routed.needs.prompt_tokens,
         };
+        if let Some(shared) = self.shared() {
+            shared.remember(key, sessions::to_text(&pinned));
+        }
         self.sessions.remember(key, pinned, Instant::now());
+    }
+
+    /// What is remembered of a conversation, by this gateway or by those beside it.
+    async fn pinned(&self, key: u64) -> Option<Pinned> {
+        let told = match self.shared() {
+            Some(shared) => shared.recall(key).await,
+            None => None,
+        };
+        let told = told.as_deref().and_then(sessions::from_text);
+        told.or_else(|| self.sessions.find(key, Instant::now()))
+    }
+
+    fn shared(&self) -> Option<&Arc<Shared>> {
+        self.ledger.as_ref()?.shared()
     }
 
     /// What is measured of a model of the catalogue.

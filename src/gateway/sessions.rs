@@ -42,6 +42,21 @@ impl Sessions {
     }
 }
 
+/// A conversation's state for other gateways.
+pub fn to_text(pinned: &Pinned) -> String {
+    format!("{} {} {}", pinned.tier, pinned.prompt_tokens, pinned.model)
+}
+
+/// Reads what [`to_text`] writes.
+pub fn from_text(text: &str) -> Option<Pinned> {
+    let mut parts = text.splitn(3, ' ');
+    Some(Pinned {
+        tier: parts.next()?.parse().ok()?,
+        prompt_tokens: parts.next()?.parse().ok()?,
+        model: parts.next()?.to_owned(),
+    })
+}
+
 /// The conversation's key under a policy: the caller's name for it, else what does not change
 /// while it grows: system prompt, tools and first user message (PROTOCOLS, section 3). An end
 /// user may have several conversations, so their name only counts together with the beginning.
@@ -79,6 +94,13 @@ pub fn turn(request: &Incoming) -> Option<Turn> {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_conversation_is_told_as_it_is() {
+        let pinned = super::Pinned { model: "a model".to_owned(), tier: 1, prompt_tokens: 7 };
+        assert_eq!(super::from_text(&super::to_text(&pinned)), Some(pinned));
+        assert_eq!(super::from_text("x 7 m"), None);
+    }
+
     use super::*;
 
     #[test]

@@ -195,6 +195,11 @@ impl Ledger {
         self.refresh(true).await
     }
 
+    /// What several gateways share, where they do.
+    pub fn shared(&self) -> Option<&Arc<Shared>> {
+        self.shared.as_ref()
+    }
+
     /// The settings.
     pub fn settings(&self) -> &LedgerSettings {
         &self.settings
@@ -309,10 +314,13 @@ impl Ledger {
         exempt: &[String],
         demand: &Demand,
     ) -> Result<(), ReserveError> {
-        self.give_back(hold);
+        locked(&self.meters).release(&mut hold.here);
+        hold.left.clear();
+        let mut held = std::mem::take(&mut hold.shared);
         let now = now_ms();
         let views = locked(&self.meters).views(scopes, exempt, now);
         if views.is_empty() {
+            shared.release(&held);
             return Ok(());
         }
         let of = |view: &View| {
@@ -322,7 +330,12 @@ impl Ledger {
         let demands: Vec<_> = views.iter().map(of).collect();
         // Each try tells Redis the past of one meter that it does not know.
         for _ in 0..=views.len() {
-            match shared.reserve(&views, &demands).await {
+            let reserved = shared.reserve(&views, &demands, &held).await;
+            if matches!(reserved, Err(SharedError::Down(_))) {
+                shared.release(&held);
+            }
+            held.clear();
+            match reserved {
                 Ok(granted) => {
                     hold.shared = shared.held(&views, &granted);
                     hold.left =

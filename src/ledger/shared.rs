@@ -36,6 +36,8 @@ const ALIVE_EVERY: Duration = Duration::from_secs(2);
 const TIMEOUT: Duration = Duration::from_millis(500);
 /// How long what was used may wait for the next batch (chosen: far below a budget's windows).
 const SEND_EVERY: Duration = Duration::from_millis(5);
+/// How long a conversation is remembered after its last turn, in seconds, as in each gateway.
+const SESSION_S: u64 = 60 * 60;
 /// How long to wait after a failure.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -82,7 +84,12 @@ struct Waiting {
     released: HashMap<String, i64>,
     /// What was used, by meter and slot, and when the meter may be forgotten.
     used: HashMap<(String, i64), (i64, i64)>,
+    /// What conversations' next turns must know, by the conversation.
+    sessions: HashMap<u64, String>,
 }
+
+/// Conversations that may wait for Redis; more are forgotten by the other gateways.
+const MAX_SESSIONS: usize = 10_000;
 
 /// Why a reservation was not made.
 #[derive(Debug)]
@@ -113,12 +120,18 @@ pub struct Granted {
     pub left: i64,
 }
 
-/// `KEYS`: the gateways' signs of life, then a hash for each meter. `ARGV`: now, the gateway, the
-/// list's length, then for each meter: amount, whether it binds, wanted, least, the first slot that
-/// counts.
+/// `KEYS`: the gateways' signs of life, a hash for each meter, and one for each that something is
+/// given back to first. `ARGV`: now, the gateway, the number of meters, then for each meter: amount,
+/// whether it binds, wanted, least, the first slot that counts; then what is given back.
 const RESERVE: &str = r"
 local now, gateway, count = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local taken, lefts = {}, {}
+for i = 1, #KEYS - 1 - count do
+  local key, field = KEYS[1 + count + i], 'r:' .. gateway
+  local held = tonumber(redis.call('HGET', key, field) or '0')
+  local back = math.min(held, tonumber(ARGV[3 + count * 5 + i]))
+  redis.call('HINCRBY', key, field, string.format('%.0f', -back))
+end
 for i = 1, count do
   local key, at = KEYS[i + 1], 3 + (i - 1) * 5
   local cap, hard = tonumber(ARGV[at + 1]), ARGV[at + 2] == '1'
@@ -247,19 +260,27 @@ impl Shared {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reserves at every meter, or at none. `demands` are wanted and least of each.
+    /// Reserves at every meter, or at none. `demands` are wanted and least of each; `held` is given
+    /// back first, whatever comes of the rest.
     pub async fn reserve(
         &self,
         views: &[View],
         demands: &[(i64, i64)],
+        held: &[(String, i64)],
     ) -> Result<Vec<Granted>, SharedError> {
         let mut call = self.reserve.key(self.name("alive"));
         for view in views {
             call.key(self.meter(view));
         }
+        for (meter, _) in held {
+            call.key(meter);
+        }
         call.arg(now_ms()).arg(&self.gateway).arg(views.len());
         for (view, (wanted, least)) in views.iter().zip(demands) {
             call.arg(view.amount).arg(i32::from(view.hard)).arg(wanted).arg(least).arg(view.since);
+        }
+        for (_, amount) in held {
+            call.arg(amount);
         }
         let mut connection = self.connection.clone();
         let answer: Result<Vec<i64>, _> = call.invoke_async(&mut connection).await;
@@ -323,6 +344,30 @@ impl Shared {
         }
         drop(waiting);
         self.wake.notify_one();
+    }
+
+    /// Tells the other gateways something about a conversation.
+    pub fn remember(&self, session: u64, text: String) {
+        let mut waiting = self.waiting();
+        if waiting.sessions.len() < MAX_SESSIONS {
+            waiting.sessions.insert(session, text);
+        }
+        drop(waiting);
+        self.wake.notify_one();
+    }
+
+    /// What a gateway has told about a conversation; `None` also while Redis is away.
+    pub async fn recall(&self, session: u64) -> Option<String> {
+        if self.is_down() {
+            return None;
+        }
+        let mut connection = self.connection.clone();
+        let name = self.name(&format!("session:{session:016x}"));
+        let found = redis::cmd("GET").arg(name).query_async(&mut connection).await;
+        found.unwrap_or_else(|error| {
+            drop(self.failed(&error));
+            None
+        })
     }
 
     /// The names of what was granted, for [`Self::release`].
@@ -391,8 +436,27 @@ impl Shared {
         }
     }
 
+    /// Tells what conversations have become. What cannot be told is told at their next turn.
+    async fn send_sessions(&self) {
+        let sessions = std::mem::take(&mut self.waiting().sessions);
+        if sessions.is_empty() {
+            return;
+        }
+        let mut pipe = redis::pipe();
+        for (session, text) in sessions {
+            let name = self.name(&format!("session:{session:016x}"));
+            pipe.cmd("SET").arg(name).arg(text).arg("EX").arg(SESSION_S).ignore();
+        }
+        let mut connection = self.connection.clone();
+        let sent: Result<(), _> = pipe.query_async(&mut connection).await;
+        if let Err(error) = sent {
+            drop(self.failed(&error));
+        }
+    }
+
     /// Sends the batch that failed, or the next one; returns it when it fails.
     async fn send(&self, unsent: Option<(u64, Waiting)>) -> Option<(u64, Waiting)> {
+        self.send_sessions().await;
         let (number, batch) = match unsent {
             Some(again) => again,
             None => {

@@ -17,7 +17,7 @@ use weighbridge::{
     ledger::{
         budget::{Budget, Kind, Period, Unit, WhenSpent, Window},
         hash_key, now_ms, secret,
-        store::{Actor, Store, UsageQuery},
+        store::{Actor, Dimension, Store, UsageQuery},
         tenant::{Key, Level, Origin, Restrictions, Scope},
     },
     mock::ScriptedUpstream,
@@ -74,24 +74,15 @@ impl Site {
         Self { dir, upstream, ledger, redis, store, client: Client::new() }
     }
 
+    /// A key without a budget; returns the secret.
+    async fn open_key(&self) -> String {
+        self.make_key("key_2").await
+    }
+
     /// A key with a budget of this many nano-dollars a day; returns the secret.
     async fn key(&self, amount: i64) -> String {
-        let minted = secret::mint(&hash_key(&self.store).await.unwrap()).unwrap();
+        let secret = self.make_key("key_1").await;
         let actor = Actor { name: "test".to_owned(), now_ms: now_ms() };
-        let key = Key {
-            id: "key_1".to_owned(),
-            name: "k".to_owned(),
-            prefix: minted.prefix,
-            hash: minted.hash.to_vec(),
-            previous: None,
-            group: None,
-            created_ms: 0,
-            expires_ms: None,
-            revoked_ms: None,
-            restrictions: Restrictions::default(),
-            origin: Origin::Admin,
-        };
-        self.store.create_key(&actor, &key).await.unwrap();
         let budget = Budget {
             id: "budget_1".to_owned(),
             kind: Kind::Budget,
@@ -107,6 +98,26 @@ impl Site {
             origin: Origin::Admin,
         };
         self.store.create_budget(&actor, &budget).await.unwrap();
+        secret
+    }
+
+    async fn make_key(&self, id: &str) -> String {
+        let minted = secret::mint(&hash_key(&self.store).await.unwrap()).unwrap();
+        let actor = Actor { name: "test".to_owned(), now_ms: now_ms() };
+        let key = Key {
+            id: id.to_owned(),
+            name: id.to_owned(),
+            prefix: minted.prefix,
+            hash: minted.hash.to_vec(),
+            previous: None,
+            group: None,
+            created_ms: 0,
+            expires_ms: None,
+            revoked_ms: None,
+            restrictions: Restrictions::default(),
+            origin: Origin::Admin,
+        };
+        self.store.create_key(&actor, &key).await.unwrap();
         minted.secret
     }
 
@@ -140,7 +151,9 @@ impl Site {
     }
 
     async fn spent(&self) -> (u64, i64) {
-        let rows = self.store.usage(&UsageQuery::default()).await.unwrap();
+        let filters = vec![(Dimension::Key, "key_1".to_owned())];
+        let query = UsageQuery { filters, ..UsageQuery::default() };
+        let rows = self.store.usage(&query).await.unwrap();
         rows.first().map_or((0, 0), |row| (row.sums.requests, row.sums.cost_nano_usd))
     }
 
@@ -249,6 +262,30 @@ async fn three_gateways_share_a_budget_to_the_cent_and_a_dead_one_gives_its_part
     assert!(count(200) > 0 && count(402) > 0, "{statuses:?}");
     let spent = site.spent_after(200).await;
     assert!(spent > 0 && spent <= amount, "{spent}");
+
+    // A conversation is known to the gateway that did not begin it.
+    let first = json!([{"role": "user", "content": "Hello"}]);
+    let answered = json!([
+        {"role": "user", "content": "Hello"},
+        {"role": "assistant", "content": "Hello!"},
+        {"role": "user", "content": "Hello again"},
+    ]);
+    let open = site.open_key().await;
+    let mut reasons = Vec::new();
+    for (gateway, threshold, messages) in
+        [(&gateways[0], 0.0, first), (&gateways[1], 0.9, answered)]
+    {
+        let body = json!({
+            "model": "auto", "messages": messages, "weighbridge": {"threshold": threshold},
+        });
+        let url = format!("{}/chat/completions", gateway.base);
+        let request = site.client.post(url).bearer_auth(&open).json_body(&body);
+        let response = request.send().await.unwrap();
+        reasons.push(crate::house::header(&response, "x-weighbridge-reason"));
+        response.text().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert!(reasons[1].starts_with("session_"), "{reasons:?}");
 
     // One gateway reserves nearly all that is left, and dies with it.
     let left = amount - spent;

@@ -1,7 +1,7 @@
 //! The admin API: keys, groups, budgets, what was spent, and the configuration in force, on a
 //! listener of its own.
 //!
-//! Callers show a token in `Authorization: Bearer …` ([`access`]): the master token may change
+//! Callers show a token in `Authorization: Bearer …` (`access`): the master token may change
 //! things, a viewer's token only reads. Nothing else lets anybody in. There are no cookies and no
 //! sessions, so a browser adds nothing to a request that somebody else's page makes it send, and
 //! there is no cross-site request to forge (OWASP, "Cross-Site Request Forgery Prevention").
@@ -9,8 +9,8 @@
 //! A change is in the ledger's store, in its audit log and in force when its answer goes out.
 //! Records that the configuration file owns are changed there and not here.
 //!
-//! The OpenAPI document ([`openapi`]) is made of this module's types and routes. A body that is not
-//! of its schema is a 400, a value that is and does not work a 422; [`error`] has them all.
+//! The OpenAPI document (`openapi`) is made of this module's types and routes. A body that is not
+//! of its schema is a 400, a value that is and does not work a 422; `error` has them all.
 
 mod access;
 mod budget_values;

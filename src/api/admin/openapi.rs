@@ -15,7 +15,7 @@ use utoipa::{
 
 use super::{error::ErrorBody, groups::LEVELS};
 
-/// The document's frame; [`super::routes`] fills in the paths.
+/// The document's frame; `super::routes` fills in the paths.
 pub(super) fn frame() -> OpenApi {
     #[derive(utoipa::OpenApi)]
     #[openapi(
