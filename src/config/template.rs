@@ -27,6 +27,18 @@ listen = "127.0.0.1:8080"
 # log = "decisions.jsonl"              # one line a decision, for `weighbridge replay` and `tune`
 # prompts = false                      # true keeps the text that was weighed, for `eval`
 
+# Keys, budgets, limits, and a row for every request. `weighbridge keys create --name NAME` makes the
+# first key; until then everybody on this machine is served.
+[ledger]
+# url = "sqlite:weighbridge.db"        # relative to this file; or "postgres://user:password@host/db"
+# time_zone = "UTC"                    # of budgets by the day, week and month
+# retention_days = 400                 # rows are kept for ever without it
+# assumed_output_tokens = 1024         # reserved for a request that states no bound
+
+# [admin]                              # the admin API
+# listen = "127.0.0.1:8081"
+# token_env = "WEIGHBRIDGE_ADMIN_TOKEN"
+
 # What is known of models without configuration: `weighbridge models --all` lists it, and
 # `weighbridge models --refresh FILE|URL` takes newer facts from LiteLLM's public price list.
 [catalogue]

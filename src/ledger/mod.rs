@@ -24,6 +24,7 @@ mod webhook;
 pub mod window;
 
 use std::{
+    fmt,
     net::IpAddr,
     path::PathBuf,
     sync::{
@@ -48,7 +49,7 @@ use tenant::{Scope, Tenant};
 use webhook::Webhook;
 
 /// `[ledger]`
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct LedgerSettings {
     /// `sqlite:PATH` or `postgres://…`. May hold a password: never shown.
     pub url: String,
@@ -69,6 +70,17 @@ pub struct LedgerSettings {
     pub redis: Option<RedisSettings>,
     /// Where budget warnings are posted.
     pub webhook: Option<reqwest::Url>,
+}
+
+/// Without the URLs, which may hold secrets.
+impl fmt::Debug for LedgerSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LedgerSettings")
+            .field("journal", &self.journal)
+            .field("flush_interval", &self.flush_interval)
+            .field("redis", &self.redis)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why there is no ledger.
