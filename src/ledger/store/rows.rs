@@ -11,7 +11,7 @@ use super::{
 };
 use crate::ledger::row::{Attempt, Row, Tokens};
 
-/// Most rows in one statement. Its values stay below SQLite's 32,766; larger ones are not faster.
+/// Most rows in one statement, chosen; its values stay far below SQLite's 32,766.
 const MAX_ROWS: usize = 64;
 /// Requests that a transaction of [`Store::delete_before`] deletes, so that writers get through.
 const DELETE_BATCH: i64 = 500;
@@ -44,7 +44,7 @@ impl Store {
         }
         let mut tx = self.begin_write().await?;
         for rows in powers_of_two(rows) {
-            let statement = values(sql(INSERT_REQUESTS), rows, request);
+            let statement = values(sql(INSERT_REQUESTS).of_many(self.backend), rows, request);
             let statement = statement.text(" ON CONFLICT DO NOTHING");
             statement.query().execute(&mut *tx).await?;
         }
@@ -55,7 +55,7 @@ impl Store {
             })
             .collect();
         for attempts in powers_of_two(&attempts) {
-            let statement = values(sql(INSERT_ATTEMPTS), attempts, attempt);
+            let statement = values(sql(INSERT_ATTEMPTS).of_many(self.backend), attempts, attempt);
             let statement = statement.text(" ON CONFLICT DO NOTHING");
             statement.query().execute(&mut *tx).await?;
         }

@@ -7,6 +7,8 @@
 
 use sqlx::{Any, AssertSqlSafe, any::AnyArguments, query::Query};
 
+use super::Backend;
+
 /// A value for a placeholder.
 pub(super) enum Value {
     Integer(Option<i64>),
@@ -71,14 +73,22 @@ pub(super) fn storable(text: &str) -> String {
 pub(super) struct Statement {
     text: String,
     values: Vec<Value>,
+    /// Whether placeholders are `?` instead of `$1`.
+    is_anonymous: bool,
 }
 
 /// Begins a statement.
 pub(super) fn sql(text: &'static str) -> Statement {
-    Statement { text: text.to_owned(), values: Vec::new() }
+    Statement { text: text.to_owned(), values: Vec::new(), is_anonymous: false }
 }
 
 impl Statement {
+    /// For statements of many values, each with [`Self::bind`]: SQLite looks numbered placeholders
+    /// up in a list, so a thousand of them cost a million steps each time.
+    pub(super) fn of_many(self, backend: Backend) -> Self {
+        Self { is_anonymous: backend == Backend::Sqlite, ..self }
+    }
+
     /// Goes on.
     pub(super) fn text(mut self, text: &'static str) -> Self {
         self.text.push_str(text);
@@ -94,8 +104,12 @@ impl Statement {
     /// Writes a placeholder, and its value.
     pub(super) fn bind(self, value: impl Into<Value>) -> Self {
         let mut statement = self.with(value);
-        statement.text.push('$');
-        statement.text.push_str(&statement.values.len().to_string());
+        if statement.is_anonymous {
+            statement.text.push('?');
+        } else {
+            statement.text.push('$');
+            statement.text.push_str(&statement.values.len().to_string());
+        }
         statement
     }
 
