@@ -40,11 +40,13 @@ impl<T: DeserializeOwned> FromRequest<Desk> for Sent<T> {
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, AdminError> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let read = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        // `?` stands for a field whose name was not read to its end.
         let path = error.path().to_string();
+        let path = path.strip_suffix(".?").unwrap_or(if path == "?" { "." } else { &path });
         let message = error.inner().to_string();
         // serde reports a missing field at the object that lacks it.
         let missing = message.strip_prefix("missing field `").and_then(|m| m.split('`').next());
-        let param = match (path.as_str(), missing) {
+        let param = match (path, missing) {
             (".", None) => None,
             (".", Some(field)) => Some(field.to_owned()),
             (path, None) => Some(path.to_owned()),
