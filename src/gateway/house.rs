@@ -1,14 +1,17 @@
 //! The gateway in force, which a reload replaces while requests keep the one they began with.
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
+    time::Duration,
 };
 
 use super::Gateway;
 use crate::{
     config::{self, AdminConfig, Checked, Config, ConfigError, Problems},
-    ledger::store::StoreError,
+    ledger::{LedgerSettings, store::StoreError},
+    telemetry::decisions::DecisionLogSettings,
     upstream::{ClientError, Upstreams},
 };
 
@@ -135,22 +138,36 @@ impl House {
     }
 }
 
-/// Settings that a running process does not change, by name, each in a form to compare.
-type Fixed = [(&'static str, String); 5];
+/// Settings that a running process does not change.
+struct Fixed {
+    server: (bool, Duration),
+    /// Its settings hold no secret, so that the text says all of them.
+    classifier: String,
+    decisions: DecisionLogSettings,
+    ledger: Option<LedgerSettings>,
+    admin: Option<SocketAddr>,
+}
 
 fn fixed(config: &Config) -> Fixed {
-    let server = (config.server.open, config.server.shutdown_grace);
     let admin = config.admin.as_ref().filter(|admin| admin.has_token());
-    [
-        ("[server] open, shutdown_grace_ms", format!("{server:?}")),
-        ("[classifier]", format!("{:?}", config.classifier)),
-        ("[decisions]", format!("{:?}", config.decisions)),
-        ("[ledger]", format!("{:?}", config.ledger)),
-        ("[admin] listen", format!("{:?}", admin.map(|AdminConfig { listen, .. }| listen))),
-    ]
+    Fixed {
+        server: (config.server.open, config.server.shutdown_grace),
+        classifier: format!("{:?}", config.classifier),
+        decisions: config.decisions.clone(),
+        ledger: config.ledger.clone(),
+        admin: admin.map(|AdminConfig { listen, .. }| *listen),
+    }
 }
 
 fn changed(before: &Fixed, after: &Fixed) -> Vec<&'static str> {
-    let pairs = before.iter().zip(after);
-    pairs.filter(|(before, after)| before != after).map(|(before, _)| before.0).collect()
+    [
+        ("[server] open, shutdown_grace_ms", before.server != after.server),
+        ("[classifier]", before.classifier != after.classifier),
+        ("[decisions]", before.decisions != after.decisions),
+        ("[ledger]", before.ledger != after.ledger),
+        ("[admin] listen", before.admin != after.admin),
+    ]
+    .into_iter()
+    .filter_map(|(name, changed)| changed.then_some(name))
+    .collect()
 }

@@ -80,13 +80,13 @@ impl Site {
     }
 
     /// A key with a budget of this many nano-dollars a day; returns the secret.
-    async fn key(&self, amount: i64) -> String {
-        let secret = self.make_key("key_1").await;
+    async fn key(&self, id: &str, amount: i64) -> String {
+        let secret = self.make_key(id).await;
         let actor = Actor { name: "test".to_owned(), now_ms: now_ms() };
         let budget = Budget {
-            id: "budget_1".to_owned(),
+            id: format!("budget_of_{id}"),
             kind: Kind::Budget,
-            scope: Scope { level: Level::Key, id: "key_1".to_owned() },
+            scope: Scope { level: Level::Key, id: id.to_owned() },
             unit: Unit::NanoUsd,
             amount,
             window: Window::Civil(Period::Month),
@@ -150,8 +150,8 @@ impl Site {
         status
     }
 
-    async fn spent(&self) -> (u64, i64) {
-        let filters = vec![(Dimension::Key, "key_1".to_owned())];
+    async fn spent(&self, key: &str) -> (u64, i64) {
+        let filters = vec![(Dimension::Key, key.to_owned())];
         let query = UsageQuery { filters, ..UsageQuery::default() };
         let rows = self.store.usage(&query).await.unwrap();
         rows.first().map_or((0, 0), |row| (row.sums.requests, row.sums.cost_nano_usd))
@@ -161,7 +161,7 @@ impl Site {
     async fn spent_after(&self, requests: u64) -> i64 {
         let until = Instant::now() + Duration::from_secs(20);
         loop {
-            let (found, cost) = self.spent().await;
+            let (found, cost) = self.spent("key_1").await;
             if found >= requests || Instant::now() > until {
                 assert_eq!(found, requests, "rows in the ledger");
                 return cost;
@@ -251,7 +251,7 @@ async fn three_gateways_share_a_budget_to_the_cent_and_a_dead_one_gives_its_part
     let Some(redis) = redis(port) else { return };
     let site = Site::new(&database(&postgres).await, Some(port)).await;
     let amount = 3_000_000;
-    let secret = site.key(amount).await;
+    let secret = site.key("key_1", amount).await;
     let mut gateways: Vec<_> = ["a", "b", "c"].map(|name| site.start(name)).into();
 
     let asked = (0..200)
@@ -288,8 +288,8 @@ async fn three_gateways_share_a_budget_to_the_cent_and_a_dead_one_gives_its_part
     assert!(reasons[1].starts_with("session_"), "{reasons:?}");
 
     // One gateway reserves nearly all that is left, and dies with it.
-    let left = amount - spent;
-    let tokens = left / 10_000 - 10;
+    let secret = site.key("key_3", amount).await;
+    let tokens = amount / 10_000 - 10;
     let endless = json!({"model": "slow", "max_tokens": tokens, "stream": true});
     assert_eq!(site.ask(&gateways[0], &secret, endless).await, 200);
     let other = json!({"max_tokens": 50});
@@ -316,7 +316,7 @@ async fn three_gateways_share_a_budget_to_the_cent_and_a_dead_one_gives_its_part
         assert!(status == 200 && Instant::now() < until, "{status}: the budget never ends");
     }
     tokio::time::sleep(Duration::from_millis(800)).await;
-    let (_, spent) = site.spent().await;
+    let (_, spent) = site.spent("key_3").await;
     // Rows of the last flush interval may have been missing when Redis was told the past.
     assert!(spent <= amount + amount / 10, "{spent} of {amount}");
 }
@@ -325,7 +325,7 @@ async fn three_gateways_share_a_budget_to_the_cent_and_a_dead_one_gives_its_part
 async fn a_gateway_that_is_killed_loses_no_row_and_breaks_no_budget() {
     let site = Site::new("sqlite:{dir}/w.db", None).await;
     let amount = 20_000_000;
-    let secret = site.key(amount).await;
+    let secret = site.key("key_1", amount).await;
     let mut gateway = site.start("a");
     let (mut served, mut rounds) = (0_u64, 0);
     loop {
@@ -345,7 +345,7 @@ async fn a_gateway_that_is_killed_loses_no_row_and_breaks_no_budget() {
             break;
         }
     }
-    let (requests, spent) = site.spent().await;
+    let (requests, spent) = site.spent("key_1").await;
     assert!(requests >= served, "{requests} rows for {served} answers in {rounds} lives");
     assert!(spent <= amount, "{spent} of {amount}");
 }
