@@ -174,7 +174,7 @@ async fn decide(
     let surface = surface_of(headers, &bytes);
     let request = Incoming::parse(surface, &bytes)?;
     let info = request_info(headers, id, caller)?;
-    Ok(gateway.route(&request, &info, dial(headers)?).await?)
+    Ok(gateway.decide(&request, &info, dial(headers)?).await?)
 }
 
 /// Whose body it is: Anthropic's SDKs send their version, and only responses have `input`.

@@ -17,6 +17,7 @@ use super::{error::ApiError, visitor::Visitor};
 use crate::{
     config::Config,
     gateway::{Gateway, House},
+    ledger::tenant::Tenant,
     protocol::neutral::Surface,
     telemetry::decisions::DecisionLog,
 };
@@ -26,10 +27,17 @@ static STARTED: LazyLock<u64> = LazyLock::new(|| {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 });
 
-/// Policies first, then models: `(id, owned_by)`.
-fn listed(config: &Config) -> impl Iterator<Item = (&str, &str)> {
+/// What the caller may name, policies first, then models: `(id, owned_by)`.
+fn listed<'c>(
+    config: &'c Config,
+    caller: Option<&'c Tenant>,
+) -> impl Iterator<Item = (&'c str, &'c str)> {
+    let allowed = caller.map(|caller| &caller.key.restrictions);
     let policies = config.policies.iter().map(|policy| (policy.name(), "weighbridge"));
-    policies.chain(config.models.iter().map(|card| (card.name.as_str(), card.provider.as_str())))
+    let models = config.models.iter().map(|card| (card.name.as_str(), card.provider.as_str()));
+    let may_name = move |(name, _): &(&str, _)| allowed.is_none_or(|a| a.allows_policy(name));
+    let may_use = move |(name, _): &(&str, _)| allowed.is_none_or(|a| a.allows_model(name));
+    policies.filter(may_name).chain(models.filter(may_use))
 }
 
 /// `GET /v1/models`, in Anthropic's shape when the request carries `anthropic-version`.
@@ -38,19 +46,20 @@ pub async fn models(
     visitor: Visitor,
     headers: HeaderMap,
 ) -> Response {
-    if let Err(error) = visitor.admitted() {
-        return error.on(surface(&headers), "");
-    }
+    let caller = match visitor.admitted() {
+        Ok(caller) => caller,
+        Err(error) => return error.on(surface(&headers), ""),
+    };
+    let listed = listed(gateway.config(), caller.as_deref());
     if headers.contains_key("anthropic-version") {
-        let data: Vec<_> = listed(gateway.config()).map(|(id, _)| anthropic_model(id)).collect();
+        let data: Vec<_> = listed.map(|(id, _)| anthropic_model(id)).collect();
         let id = |model: Option<&Value>| model.and_then(|model| model.get("id")).cloned();
         let list = json!({
             "first_id": id(data.first()), "last_id": id(data.last()), "has_more": false, "data": data,
         });
         return Json(list).into_response();
     }
-    let data: Vec<_> =
-        listed(gateway.config()).map(|(id, owner)| openai_model(id, owner)).collect();
+    let data: Vec<_> = listed.map(|(id, owner)| openai_model(id, owner)).collect();
     Json(json!({"object": "list", "data": data})).into_response()
 }
 
@@ -66,10 +75,11 @@ pub async fn model(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    if let Err(error) = visitor.admitted() {
-        return error.on(surface(&headers), "");
-    }
-    match listed(gateway.config()).find(|(known, _)| *known == id) {
+    let caller = match visitor.admitted() {
+        Ok(caller) => caller,
+        Err(error) => return error.on(surface(&headers), ""),
+    };
+    match listed(gateway.config(), caller.as_deref()).find(|(known, _)| *known == id) {
         Some((id, _)) if headers.contains_key("anthropic-version") => {
             Json(anthropic_model(id)).into_response()
         }

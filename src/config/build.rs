@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use ipnet::IpNet;
 use toml::de::DeTable;
 
 use super::{
@@ -149,18 +148,7 @@ fn server(section: Section<'_>) -> ServerConfig {
     }
     server.watch = section.bool("watch").unwrap_or(false);
     server.open = section.bool("open").unwrap_or(false);
-    for proxy in section.strings("trusted_proxies").unwrap_or_default() {
-        let address = || proxy.value.parse::<std::net::IpAddr>().map(IpNet::from);
-        match proxy.value.parse::<IpNet>().or_else(|_| address()) {
-            Ok(network) => server.trusted_proxies.push(network),
-            Err(_) => section.error(
-                proxy.span,
-                "trusted_proxies",
-                format!("`{}` is neither an address nor a network", proxy.value),
-                Some("write addresses or networks, like \"10.0.0.0/8\"".to_owned()),
-            ),
-        }
-    }
+    server.trusted_proxies = super::declared::networks(&section, "trusted_proxies");
     section.finish();
     server
 }

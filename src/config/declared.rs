@@ -10,7 +10,7 @@ use crate::{
     ledger::{
         budget::{Kind, Unit, WhenSpent, Window},
         declared::{Declared, DeclaredBudget, DeclaredGroup, DeclaredKey},
-        tenant::{Level, Restrictions},
+        tenant::{self, Level, Restrictions},
     },
     policy::ModelCard,
 };
@@ -108,7 +108,7 @@ fn key(
         policies: list("policies"),
         models: list("models"),
         tiers: list("tiers"),
-        networks: networks(section),
+        networks: networks(section, "networks"),
         guard: section.str("guard").map(|guard| guard.value),
         cache: section.bool("cache"),
     };
@@ -117,15 +117,16 @@ fn key(
     DeclaredKey { name: name.value, secret, group, expires_ms: expires(section), restrictions }
 }
 
-fn networks(section: &Section<'_>) -> Vec<ipnet::IpNet> {
+/// A list of addresses and networks.
+pub fn networks(section: &Section<'_>, name: &'static str) -> Vec<ipnet::IpNet> {
     let mut networks = Vec::new();
-    for network in section.strings("networks").unwrap_or_default() {
-        let address = || network.value.parse::<std::net::IpAddr>().map(ipnet::IpNet::from);
-        match network.value.parse().or_else(|_| address()) {
-            Ok(parsed) => networks.push(parsed),
-            Err(_) => {
+    for network in section.strings(name).unwrap_or_default() {
+        match tenant::network(&network.value) {
+            Some(parsed) => networks.push(parsed),
+            None => {
                 let message = format!("`{}` is neither an address nor a network", network.value);
-                section.error(network.span, "networks", message, None);
+                let suggestion = "write addresses or networks, like \"10.0.0.0/8\"".to_owned();
+                section.error(network.span, name, message, Some(suggestion));
             }
         }
     }

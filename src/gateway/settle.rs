@@ -446,7 +446,7 @@ fn differs(a: NanoUsd, b: NanoUsd) -> bool {
 
 /// Tokens of a text of so many bytes.
 fn estimate_of_bytes(bytes: usize) -> u64 {
-    (bytes as u64).div_ceil(super::BYTES_PER_TOKEN)
+    (bytes as u64).div_ceil(super::routed::BYTES_PER_TOKEN)
 }
 
 fn microseconds(duration: Duration) -> u64 {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    Hold, Ledger,
+    Ledger,
+    counting::Hold,
     meter::{Amounts, Demand, Pace, Refusal},
     row::Row,
     tenant::{Level, Scope},

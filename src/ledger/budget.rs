@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::tenant::{Origin, Scope};
+use super::tenant::{Origin, Scope, new_id};
 
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -223,6 +223,32 @@ pub struct Budget {
     /// Who owns the record.
     #[serde(default)]
     pub origin: Origin,
+}
+
+impl Budget {
+    /// A hard budget or limit with a new id, which warns of nothing.
+    pub fn new(
+        kind: Kind,
+        scope: Scope,
+        (unit, amount): (Unit, i64),
+        window: Window,
+        now_ms: i64,
+    ) -> Self {
+        Self {
+            id: new_id(kind.name()),
+            kind,
+            scope,
+            unit,
+            amount,
+            window,
+            time_zone: None,
+            hard: true,
+            when_spent: WhenSpent::default(),
+            warn_at_percent: Vec::new(),
+            created_ms: now_ms,
+            origin: Origin::Admin,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -145,10 +145,6 @@ async fn live_keys(store: &Store) -> Result<Vec<Key>, StoreError> {
     Ok(keys)
 }
 
-fn new_id(prefix: &str) -> String {
-    format!("{prefix}_{}", uuid::Uuid::now_v7().simple())
-}
-
 async fn group_id(
     store: &Store,
     wanted: Option<&(Level, String)>,
@@ -178,16 +174,9 @@ async fn reconcile_group(
             store.update_group(actor, &id, change).await.map(drop)
         }
         Ok(None) | Err(StoreError::Missing { .. }) => {
-            let prefix =
-                if declared.level == Level::Organisation { "org" } else { declared.level.name() };
-            let group = Group {
-                id: new_id(prefix),
-                level: declared.level,
-                name: declared.name.clone(),
-                parent,
-                created_ms: actor.now_ms,
-                origin: Origin::Configuration,
-            };
+            let name = declared.name.clone();
+            let group = Group::new(declared.level, name, parent, actor.now_ms);
+            let group = Group { origin: Origin::Configuration, ..group };
             store.create_group(actor, &group).await
         }
         Err(error) => Err(error),
@@ -203,17 +192,11 @@ async fn reconcile_key(
     let Some(text) = &declared.secret else { return Ok(()) };
     let group = group_id(store, declared.group.as_ref()).await?;
     let wanted = Key {
-        id: new_id("key"),
-        name: declared.name.clone(),
-        prefix: secret::prefix(text),
-        hash: secret::hash(hash_key, text).to_vec(),
-        previous: None,
         group,
-        created_ms: actor.now_ms,
         expires_ms: declared.expires_ms,
-        revoked_ms: None,
         restrictions: declared.restrictions.clone(),
         origin: Origin::Configuration,
+        ..Key::new(declared.name.clone(), &secret::minted(hash_key, text.clone()), actor.now_ms)
     };
     match live_keys(store).await?.into_iter().find(|key| key.name == declared.name) {
         None => store.create_key(actor, &wanted).await,
@@ -239,19 +222,15 @@ async fn reconcile_budget(
         }
         _ => group_id(store, Some(&declared.scope)).await?.ok_or_else(missing)?,
     };
+    let (scope, amount) = (Scope { level: *level, id }, (declared.unit, declared.amount));
     let wanted = Budget {
         id: format!("{}_{}", declared.kind.name(), declared.name),
-        kind: declared.kind,
-        scope: Scope { level: *level, id },
-        unit: declared.unit,
-        amount: declared.amount,
-        window: declared.window,
         time_zone: declared.time_zone.clone(),
         hard: declared.hard,
         when_spent: declared.when_spent,
         warn_at_percent: declared.warn_at_percent.clone(),
-        created_ms: actor.now_ms,
         origin: Origin::Configuration,
+        ..Budget::new(declared.kind, scope, amount, declared.window, actor.now_ms)
     };
     let id = wanted.id.clone();
     match store.update_budget(actor, &id, |budget| *budget = wanted.clone()).await {

@@ -34,8 +34,12 @@ pub struct Minted {
 /// # Errors
 /// When there is no source of randomness.
 pub fn mint(hash_key: &[u8]) -> Result<Minted, NoRandomness> {
-    let secret = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(random_bytes()?));
-    Ok(Minted { prefix: prefix(&secret), hash: hash(hash_key, &secret), secret })
+    Ok(minted(hash_key, format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(random_bytes()?))))
+}
+
+/// What is kept of a secret that somebody else has made.
+pub fn minted(hash_key: &[u8], secret: String) -> Minted {
+    Minted { prefix: prefix(&secret), hash: hash(hash_key, &secret), secret }
 }
 
 /// A secret's beginning. Of a foreign secret that is not ours in form, whatever its first

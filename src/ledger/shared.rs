@@ -13,6 +13,7 @@
 
 use std::{
     collections::HashMap,
+    mem::take,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -26,7 +27,11 @@ use redis::{
 };
 use tokio::sync::Notify;
 
-use super::{meter::View, now_ms};
+use super::{
+    budget::Budget,
+    meter::{View, Warning},
+    now_ms,
+};
 
 /// A gateway that has been silent for so long is dead: what it had reserved is free.
 pub const DEAD_AFTER: Duration = Duration::from_secs(10);
@@ -73,6 +78,8 @@ pub struct Shared {
     waiting: Mutex<Waiting>,
     wake: Notify,
     down: AtomicBool,
+    /// Whether this outage's share has been taken.
+    has_share: AtomicBool,
     gateways: AtomicUsize,
     batches: AtomicU64,
 }
@@ -82,8 +89,8 @@ pub struct Shared {
 struct Waiting {
     /// What is given back, by meter.
     released: HashMap<String, i64>,
-    /// What was used, by meter and slot, and when the meter may be forgotten.
-    used: HashMap<(String, i64), (i64, i64)>,
+    /// What was used, by meter and slot, and the meter as it was last seen.
+    used: HashMap<(String, i64), (i64, View)>,
     /// What conversations' next turns must know, by the conversation.
     sessions: HashMap<u64, String>,
 }
@@ -122,21 +129,22 @@ pub struct Granted {
 
 /// `KEYS`: the gateways' signs of life, a hash for each meter, and one for each that something is
 /// given back to first. `ARGV`: now, the gateway, the number of meters, then for each meter: amount,
-/// whether it binds, wanted, least, the first slot that counts; then what is given back.
+/// whether it binds, wanted, least, the first slot that counts, what is kept for others; then what
+/// is given back.
 const RESERVE: &str = r"
 local now, gateway, count = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local taken, lefts = {}, {}
 for i = 1, #KEYS - 1 - count do
   local key, field = KEYS[1 + count + i], 'r:' .. gateway
   local held = tonumber(redis.call('HGET', key, field) or '0')
-  local back = math.min(held, tonumber(ARGV[3 + count * 5 + i]))
+  local back = math.min(held, tonumber(ARGV[3 + count * 6 + i]))
   redis.call('HINCRBY', key, field, string.format('%.0f', -back))
 end
 for i = 1, count do
-  local key, at = KEYS[i + 1], 3 + (i - 1) * 5
+  local key, at = KEYS[i + 1], 3 + (i - 1) * 6
   local cap, hard = tonumber(ARGV[at + 1]), ARGV[at + 2] == '1'
   local wanted, least = tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
-  local since = tonumber(ARGV[at + 5])
+  local since, kept = tonumber(ARGV[at + 5]), tonumber(ARGV[at + 6])
   local all = redis.call('HGETALL', key)
   local seeded, used, reserved, oldest = false, 0, 0, false
   for j = 1, #all, 2 do
@@ -162,7 +170,7 @@ for i = 1, count do
     end
   end
   if not seeded then return {-1, i} end
-  local left, take = cap - used - reserved, wanted
+  local left, take = cap - used - reserved - kept, wanted
   if hard and wanted > left then
     if least < wanted and math.max(least, 1) <= left then
       take = left
@@ -183,14 +191,17 @@ return answer
 
 /// `KEYS`: the batches' numbers, then a hash for each change. `ARGV`: the gateway, the batch, then
 /// for each change: the slot or an empty text for a release, the amount, the milliseconds after
-/// which the meter may be forgotten (0: never).
+/// which the meter may be forgotten (0: never), the meter's amount, the shares to warn at in percent
+/// with commas between, the window they are told once for, the first slot that counts. Answers a
+/// place, a share and what is used for each share that is passed.
 const SETTLE: &str = r"
 local gateway, batch = ARGV[1], tonumber(ARGV[2])
 local last = tonumber(redis.call('HGET', KEYS[1], gateway) or '0')
-if batch <= last then return 0 end
+if batch <= last then return {} end
 redis.call('HSET', KEYS[1], gateway, batch)
+local warnings = {}
 for i = 2, #KEYS do
-  local at = 2 + (i - 2) * 3
+  local at = 2 + (i - 2) * 7
   local slot, amount, forget = ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3])
   if slot == '' then
     local field = 'r:' .. gateway
@@ -203,9 +214,29 @@ for i = 2, #KEYS do
   else
     redis.call('HINCRBY', KEYS[i], 'u:' .. slot, amount)
   end
+  if ARGV[at + 5] ~= '' then
+    local cap, since, used = tonumber(ARGV[at + 4]), tonumber(ARGV[at + 7]), 0
+    local all = redis.call('HGETALL', KEYS[i])
+    for j = 1, #all, 2 do
+      if string.sub(all[j], 1, 2) == 'u:' and tonumber(string.sub(all[j], 3)) >= since then
+        used = used + tonumber(all[j + 1])
+      end
+    end
+    local told = redis.call('HMGET', KEYS[i], 'warned', 'warned_in')
+    local highest = told[2] == ARGV[at + 6] and tonumber(told[1]) or 0
+    local passed = 0
+    for percent in string.gmatch(ARGV[at + 5], '%d+') do
+      local share = tonumber(percent)
+      if share > math.max(passed, highest) and used * 100 >= cap * share then passed = share end
+    end
+    if passed > 0 then
+      redis.call('HSET', KEYS[i], 'warned', passed, 'warned_in', ARGV[at + 6])
+      for _, value in ipairs({i - 2, passed, used}) do table.insert(warnings, value) end
+    end
+  end
   if forget > 0 then redis.call('PEXPIRE', KEYS[i], forget) end
 end
-return 1
+return warnings
 ";
 
 impl Shared {
@@ -226,6 +257,7 @@ impl Shared {
             waiting: Mutex::default(),
             wake: Notify::new(),
             down: AtomicBool::new(false),
+            has_share: AtomicBool::new(false),
             gateways: AtomicUsize::new(1),
             batches: AtomicU64::new(0),
         });
@@ -241,6 +273,21 @@ impl Shared {
     /// Whether Redis is away.
     pub fn is_down(&self) -> bool {
         self.down.load(Ordering::Relaxed)
+    }
+
+    /// Whether requests are counted here alone for now.
+    pub fn goes_alone(&self) -> bool {
+        self.is_down() && self.settings.fail_open
+    }
+
+    /// Whether this gateway has taken its share since Redis went away.
+    pub fn has_share(&self) -> bool {
+        self.has_share.load(Ordering::Relaxed)
+    }
+
+    /// This gateway has taken its share.
+    pub fn took_share(&self) {
+        self.has_share.store(true, Ordering::Relaxed);
     }
 
     /// How many gateways lived when last heard of, this one included.
@@ -277,7 +324,8 @@ impl Shared {
         }
         call.arg(now_ms()).arg(&self.gateway).arg(views.len());
         for (view, (wanted, least)) in views.iter().zip(demands) {
-            call.arg(view.amount).arg(i32::from(view.hard)).arg(wanted).arg(least).arg(view.since);
+            call.arg(view.amount).arg(i32::from(view.hard)).arg(wanted).arg(least);
+            call.arg(view.since).arg(view.kept);
         }
         for (_, amount) in held {
             call.arg(amount);
@@ -335,15 +383,32 @@ impl Shared {
     }
 
     /// Notes what was used at each meter.
-    pub fn used(&self, views: &[(View, i64)]) {
+    pub fn used(&self, views: impl Iterator<Item = (View, i64)>) {
         let mut waiting = self.waiting();
         for (view, amount) in views {
-            let place = (self.meter(view), view.slot);
-            let sum = waiting.used.entry(place).or_insert((0, view.forget_ms));
-            sum.0 = sum.0.saturating_add(*amount);
+            let place = (self.meter(&view), view.slot);
+            let known = waiting.used.get(&place).map_or(0, |(sum, _)| *sum);
+            waiting.used.insert(place, (known.saturating_add(amount), view));
         }
         drop(waiting);
         self.wake.notify_one();
+    }
+
+    /// What all gateways have used of a meter and reserved; `None` while Redis does not know it.
+    pub async fn state(&self, view: &View) -> Option<(i64, i64)> {
+        let mut connection = self.connection.clone();
+        let fields = redis::cmd("HGETALL").arg(self.meter(view)).query_async(&mut connection).await;
+        let fields: HashMap<String, String> = fields.map_err(|error| self.failed(&error)).ok()?;
+        fields.contains_key("seeded").then_some(())?;
+        let sum = |kind: &str, counts: &dyn Fn(&str) -> bool| -> i64 {
+            let named = fields.iter().filter_map(|(name, value)| {
+                let name = name.strip_prefix(kind)?;
+                counts(name).then(|| value.parse::<i64>().ok()).flatten()
+            });
+            named.sum()
+        };
+        let used = sum("u:", &|slot| slot.parse().is_ok_and(|slot: i64| slot >= view.since));
+        Some((used, sum("r:", &|_| true)))
     }
 
     /// Tells the other gateways something about a conversation.
@@ -401,13 +466,15 @@ impl Shared {
             .await?;
         self.gateways.store(gateways, Ordering::Relaxed);
         if self.down.swap(false, Ordering::Relaxed) {
+            self.has_share.store(false, Ordering::Relaxed);
             tracing::info!(gateways, "redis is back");
         }
         Ok(())
     }
 
-    /// Says that the gateway lives, and sends what was used, until it is aborted.
-    pub async fn run(self: Arc<Self>) {
+    /// Says that the gateway lives, and sends what was used, until it is aborted. What all gateways
+    /// together have passed of a budget is told to the one whose use did.
+    pub async fn run(self: Arc<Self>, warn: impl Fn(Vec<Warning>) + Send) {
         let mut alive = tokio::time::interval(ALIVE_EVERY);
         let mut unsent: Option<(u64, Waiting)> = None;
         loop {
@@ -420,13 +487,13 @@ impl Shared {
                 () = self.wake.notified() => tokio::time::sleep(SEND_EVERY).await,
                 () = tokio::time::sleep(PAUSE), if unsent.is_some() => {}
             }
-            unsent = self.send(unsent).await;
+            unsent = self.send(unsent, &warn).await;
         }
     }
 
     /// Sends what waits, once; for the end of the process.
-    pub async fn last_words(&self) {
-        drop(self.send(None).await);
+    pub async fn last_words(&self, warn: impl Fn(Vec<Warning>)) {
+        drop(self.send(None, &warn).await);
         let mut connection = self.connection.clone();
         let alive = self.name("alive");
         let left: Result<(), _> =
@@ -455,37 +522,62 @@ impl Shared {
     }
 
     /// Sends the batch that failed, or the next one; returns it when it fails.
-    async fn send(&self, unsent: Option<(u64, Waiting)>) -> Option<(u64, Waiting)> {
+    async fn send(
+        &self,
+        unsent: Option<(u64, Waiting)>,
+        warn: &impl Fn(Vec<Warning>),
+    ) -> Option<(u64, Waiting)> {
         self.send_sessions().await;
         let (number, batch) = match unsent {
             Some(again) => again,
             None => {
-                let batch = std::mem::take(&mut *self.waiting());
-                if batch.released.is_empty() && batch.used.is_empty() {
+                let mut waiting = self.waiting();
+                let (released, used) = (take(&mut waiting.released), take(&mut waiting.used));
+                drop(waiting);
+                if released.is_empty() && used.is_empty() {
                     return None;
                 }
+                let batch = Waiting { released, used, sessions: HashMap::new() };
                 (self.batches.fetch_add(1, Ordering::Relaxed) + 1, batch)
             }
         };
         let mut call = self.settle.key(self.name("batches"));
-        for name in batch.released.keys().chain(batch.used.keys().map(|(name, _)| name)) {
+        // What is used counts before what was reserved for it is free.
+        for name in batch.used.keys().map(|(name, _)| name).chain(batch.released.keys()) {
             call.key(name);
         }
         call.arg(&self.gateway).arg(number);
-        for amount in batch.released.values() {
-            call.arg("").arg(amount).arg(0);
+        for ((_, slot), (amount, view)) in &batch.used {
+            let percents: Vec<_> =
+                view.budget.warn_at_percent.iter().map(ToString::to_string).collect();
+            call.arg(slot).arg(amount).arg(view.forget_ms).arg(view.amount);
+            call.arg(percents.join(",")).arg(view.epoch).arg(view.since);
         }
-        for ((_, slot), (amount, forget_ms)) in &batch.used {
-            call.arg(slot).arg(amount).arg(forget_ms);
+        for amount in batch.released.values() {
+            call.arg("").arg(amount).arg(0).arg("").arg("").arg("").arg("");
         }
         let mut connection = self.connection.clone();
-        let sent: Result<i64, _> = call.invoke_async(&mut connection).await;
+        let sent: Result<Vec<i64>, _> = call.invoke_async(&mut connection).await;
         match sent {
-            Ok(_) => None,
+            Ok(passed) => {
+                let budgets: Vec<_> = batch.used.values().map(|(_, view)| &view.budget).collect();
+                warn(warnings(&passed, &budgets));
+                None
+            }
             Err(error) => {
                 drop(self.failed(&error));
                 Some((number, batch))
             }
         }
     }
+}
+
+/// The warnings in the answer of [`SETTLE`].
+fn warnings(passed: &[i64], budgets: &[&Arc<Budget>]) -> Vec<Warning> {
+    let read = |triple: &[i64]| {
+        let &[place, percent, used] = triple else { return None };
+        let budget = Arc::clone(budgets.get(usize::try_from(place).ok()?)?);
+        Some(Warning { budget, percent: u8::try_from(percent).ok()?, used })
+    };
+    passed.chunks_exact(3).filter_map(read).collect()
 }

@@ -5,6 +5,19 @@ use std::{fmt, net::IpAddr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::secret::Minted;
+
+/// A new id, like `key_0192…`: it sorts by the time when it was made.
+pub fn new_id(kind: &str) -> String {
+    format!("{kind}_{}", uuid::Uuid::now_v7().simple())
+}
+
+/// Reads `10.0.0.0/8`, or a single address.
+pub fn network(text: &str) -> Option<IpNet> {
+    let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
+    text.parse().ok().or_else(address)
+}
+
 /// What a budget or a limit is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -91,6 +104,14 @@ pub struct Group {
     pub origin: Origin,
 }
 
+impl Group {
+    /// A group with a new id.
+    pub fn new(level: Level, name: String, parent: Option<String>, now_ms: i64) -> Self {
+        let kind = if level == Level::Organisation { "org" } else { level.name() };
+        Self { id: new_id(kind), level, name, parent, created_ms: now_ms, origin: Origin::Admin }
+    }
+}
+
 /// A key as it is stored: everything but the secret itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Key {
@@ -121,6 +142,25 @@ pub struct Key {
     /// Who owns the record.
     #[serde(default)]
     pub origin: Origin,
+}
+
+impl Key {
+    /// A key with a new id, which belongs to nothing and may be used for everything.
+    pub fn new(name: String, minted: &Minted, now_ms: i64) -> Self {
+        Self {
+            id: new_id(Level::Key.name()),
+            name,
+            prefix: minted.prefix.clone(),
+            hash: minted.hash.to_vec(),
+            previous: None,
+            group: None,
+            created_ms: now_ms,
+            expires_ms: None,
+            revoked_ms: None,
+            restrictions: Restrictions::default(),
+            origin: Origin::Admin,
+        }
+    }
 }
 
 /// What a key may be used for. An empty list restricts nothing.

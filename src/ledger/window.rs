@@ -4,7 +4,11 @@
 
 use std::collections::VecDeque;
 
-use jiff::{Timestamp, ToSpan as _, civil::Weekday, tz::TimeZone};
+use jiff::{
+    Timestamp, ToSpan as _,
+    civil::{Date, Weekday},
+    tz::TimeZone,
+};
 
 use super::budget::{Period, Window};
 
@@ -16,6 +20,16 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 const LONGEST_MS: i64 = 32 * DAY_MS;
 /// Shortest slot.
 const MIN_SLOT_MS: i64 = 1_000;
+
+/// Reads a time with its offset (RFC 3339), or a date: its first moment in the zone.
+pub fn time_or_date(text: &str, zone: &TimeZone) -> Option<Timestamp> {
+    if let Ok(time) = text.parse() {
+        return Some(time);
+    }
+    // `Date` would take a time without an offset as well, and drop it.
+    let date: Date = (text.len() == "2026-01-31".len()).then(|| text.parse().ok()).flatten()?;
+    Some(date.to_zoned(zone.clone()).ok()?.timestamp())
+}
 
 /// What was used in the current window.
 #[derive(Debug, Clone)]

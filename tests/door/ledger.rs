@@ -10,10 +10,13 @@ use weighbridge::ledger::{
     budget::{Budget, Kind, Period, Unit, WhenSpent, Window},
     secret,
     store::{Actor, Dimension, UsageQuery},
-    tenant::{Key, Level, Origin, Restrictions, Scope},
+    tenant::{Key, Level, Restrictions, Scope},
 };
 
-use crate::house::{House, TWO_TIERS, header, json_of};
+use crate::{
+    house::{House, TWO_TIERS, header, json_of},
+    receiver::Receiver,
+};
 
 /// A house with a ledger in a directory of its own.
 struct Office {
@@ -27,20 +30,8 @@ fn actor() -> Actor {
 
 /// A budget of a day.
 fn budget(id: &str, scope: Scope, unit: Unit, amount: i64) -> Budget {
-    Budget {
-        id: id.to_owned(),
-        kind: Kind::Budget,
-        scope,
-        unit,
-        amount,
-        window: Window::Civil(Period::Day),
-        time_zone: None,
-        hard: true,
-        when_spent: WhenSpent::Reject,
-        warn_at_percent: Vec::new(),
-        created_ms: 0,
-        origin: Origin::Admin,
-    }
+    let day = Window::Civil(Period::Day);
+    Budget { id: id.to_owned(), ..Budget::new(Kind::Budget, scope, (unit, amount), day, 0) }
 }
 
 fn of_key(id: &str) -> Scope {
@@ -63,19 +54,7 @@ impl Office {
     /// Makes a key with this id; returns its secret.
     async fn key(&self, id: &str, restrictions: Restrictions) -> String {
         let minted = secret::mint(self.ledger().hash_key()).unwrap();
-        let key = Key {
-            id: id.to_owned(),
-            name: id.to_owned(),
-            prefix: minted.prefix,
-            hash: minted.hash.to_vec(),
-            previous: None,
-            group: None,
-            created_ms: 0,
-            expires_ms: None,
-            revoked_ms: None,
-            restrictions,
-            origin: Origin::Admin,
-        };
+        let key = Key { id: id.to_owned(), restrictions, ..Key::new(id.to_owned(), &minted, 0) };
         self.ledger().store().create_key(&actor(), &key).await.unwrap();
         self.ledger().refresh(true).await.unwrap();
         minted.secret
@@ -103,6 +82,68 @@ impl Office {
                 (name, (sums.requests, tokens.0, tokens.1, sums.cost_nano_usd))
             })
             .collect()
+    }
+}
+
+#[tokio::test]
+async fn a_key_sees_the_models_it_may_use_and_its_questions_count_in_its_limits() {
+    let office = Office::open("").await;
+    let models = vec!["small".to_owned()];
+    let secret = office.key("k", Restrictions { models, ..Restrictions::default() }).await;
+    let limit = budget("l", of_key("k"), Unit::Requests, 2);
+    office.budget(Budget { kind: Kind::Limit, ..limit }).await;
+    let spent = budget("b", of_key("k"), Unit::NanoUsd, 0);
+    office.budget(spent).await;
+    let listed = office.house.get("/v1/models").bearer_auth(&secret).send().await.unwrap();
+    let listed = json_of(listed).await;
+    let names: Vec<_> = listed["data"].as_array().unwrap().iter().map(|m| &m["id"]).collect();
+    assert_eq!(names, ["auto", "small"]);
+    for (name, status) in [("small", 200), ("large", 404)] {
+        let found = office.house.get(&format!("/v1/models/{name}")).bearer_auth(&secret);
+        assert_eq!(found.send().await.unwrap().status(), status, "{name}");
+    }
+    let body = r#"{"model":"auto","messages":[{"role":"user","content":"Hi"}]}"#;
+    let mut statuses = Vec::new();
+    for _ in 0..3 {
+        let asked = office.house.post("/v1/decision", body).bearer_auth(&secret).send();
+        statuses.push(asked.await.unwrap().status().as_u16());
+    }
+    assert_eq!(statuses, [200, 200, 429], "it costs nothing, but it is a request");
+    let counted = r#"{"model":"small","messages":[{"role":"user","content":"Hi"}]}"#;
+    let counted = office.house.post("/v1/messages/count_tokens", counted).bearer_auth(&secret);
+    assert_eq!(counted.send().await.unwrap().status(), 429);
+    office.house.close().await;
+}
+
+#[tokio::test]
+async fn a_budget_that_passes_a_share_is_told_once_to_the_webhook() {
+    let receiver = Receiver::start().await;
+    let office = Office::open(&format!("webhook_url = \"{}\"", receiver.url)).await;
+    let secret = office.key("k", Restrictions::default()).await;
+    let two = budget("two", of_key("k"), Unit::Requests, 2);
+    office.budget(Budget { warn_at_percent: vec![50, 100], hard: false, ..two }).await;
+    for _ in 0..4 {
+        assert_eq!(office.chat(&secret, json!({})).send().await.unwrap().status(), 200);
+    }
+    let percents = || {
+        let told = receiver.posted();
+        told.iter().map(|told| told["percent"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    until(|| percents().len() >= 2).await;
+    assert_eq!(percents(), [50, 100]);
+    let told = &receiver.posted()[0];
+    assert_eq!((&told["event"], &told["used"]), (&json!("budget.warning"), &json!(1)));
+    assert_eq!(told["budget"]["id"], "two");
+    office.house.close().await;
+}
+
+/// Waits until it is so; the test's own assertions say what is not.
+async fn until(is_so: impl Fn() -> bool) {
+    for _ in 0..200 {
+        if is_so() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
     }
 }
 
@@ -277,7 +318,7 @@ async fn a_spent_budget_is_a_402_that_says_whose_and_until_when() {
         body["error"]["message"].as_str().unwrap().contains("key:k (60 tokens per day)"),
         "{body}"
     );
-    let (used, reserved) = office.ledger().budget_state("b").unwrap();
+    let (used, reserved) = office.ledger().budget_state("b").await.unwrap();
     assert!(used <= 60 && reserved == 0, "{used} used, {reserved} reserved");
     // Raised, it serves again.
     let raise = |budget: &mut Budget| budget.amount = 1_000;
@@ -368,7 +409,7 @@ async fn two_hundred_at_once_do_not_overspend_a_hard_budget() {
     let (requests, _, _, cost) = office.spend(Dimension::Key).await["k"];
     assert_eq!(requests, 200, "a refusal leaves a row too");
     assert!(cost <= amount && cost > 0, "{cost}");
-    assert_eq!(office.ledger().budget_state("b"), Some((cost, 0)));
+    assert_eq!(office.ledger().budget_state("b").await, Some((cost, 0)));
     office.house.close().await;
 }
 

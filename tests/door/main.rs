@@ -19,6 +19,7 @@ mod offline;
 mod operations;
 mod parity;
 mod reasoning;
+mod receiver;
 mod scripted;
 mod several;
 mod streams;

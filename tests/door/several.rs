@@ -15,15 +15,15 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use weighbridge::{
     ledger::{
-        budget::{Budget, Kind, Period, Unit, WhenSpent, Window},
+        budget::{Budget, Kind, Period, Unit, Window},
         hash_key, now_ms, secret,
         store::{Actor, Dimension, Store, UsageQuery},
-        tenant::{Key, Level, Origin, Restrictions, Scope},
+        tenant::{Key, Level, Scope},
     },
     mock::ScriptedUpstream,
 };
 
-use crate::house::TWO_TIERS;
+use crate::{house::TWO_TIERS, receiver::Receiver};
 
 /// A model that never ends its answer, and has a price.
 const SLOW: &str = r#"
@@ -58,6 +58,7 @@ struct Site {
     redis: String,
     store: Store,
     client: Client,
+    warnings: Receiver,
 }
 
 impl Site {
@@ -71,7 +72,8 @@ impl Site {
         let redis = redis
             .map_or(String::new(), |port| format!("[redis]\nurl = \"redis://127.0.0.1:{port}\"\n"));
         let store = Store::open(&ledger).await.unwrap();
-        Self { dir, upstream, ledger, redis, store, client: Client::new() }
+        let (client, warnings) = (Client::new(), Receiver::start().await);
+        Self { dir, upstream, ledger, redis, store, client, warnings }
     }
 
     /// A key without a budget; returns the secret.
@@ -83,19 +85,12 @@ impl Site {
     async fn key(&self, id: &str, amount: i64) -> String {
         let secret = self.make_key(id).await;
         let actor = Actor { name: "test".to_owned(), now_ms: now_ms() };
+        let scope = Scope { level: Level::Key, id: id.to_owned() };
+        let month = Window::Civil(Period::Month);
         let budget = Budget {
             id: format!("budget_of_{id}"),
-            kind: Kind::Budget,
-            scope: Scope { level: Level::Key, id: id.to_owned() },
-            unit: Unit::NanoUsd,
-            amount,
-            window: Window::Civil(Period::Month),
-            time_zone: None,
-            hard: true,
-            when_spent: WhenSpent::Reject,
-            warn_at_percent: Vec::new(),
-            created_ms: 0,
-            origin: Origin::Admin,
+            warn_at_percent: vec![1],
+            ..Budget::new(Kind::Budget, scope, (Unit::NanoUsd, amount), month, 0)
         };
         self.store.create_budget(&actor, &budget).await.unwrap();
         secret
@@ -104,26 +99,14 @@ impl Site {
     async fn make_key(&self, id: &str) -> String {
         let minted = secret::mint(&hash_key(&self.store).await.unwrap()).unwrap();
         let actor = Actor { name: "test".to_owned(), now_ms: now_ms() };
-        let key = Key {
-            id: id.to_owned(),
-            name: id.to_owned(),
-            prefix: minted.prefix,
-            hash: minted.hash.to_vec(),
-            previous: None,
-            group: None,
-            created_ms: 0,
-            expires_ms: None,
-            revoked_ms: None,
-            restrictions: Restrictions::default(),
-            origin: Origin::Admin,
-        };
+        let key = Key { id: id.to_owned(), ..Key::new(id.to_owned(), &minted, 0) };
         self.store.create_key(&actor, &key).await.unwrap();
         minted.secret
     }
 
     fn start(&self, name: &str) -> Gateway {
-        let Self { dir, upstream, ledger, redis, .. } = self;
-        let journal = format!("journal = \"{name}.pending\"");
+        let Self { dir, upstream, ledger, redis, warnings, .. } = self;
+        let journal = format!("journal = \"{name}.pending\"\nwebhook_url = \"{}\"", warnings.url);
         let text = TWO_TIERS.replace("{base}", upstream);
         let text = format!("{text}\n{SLOW}\n[ledger]\nurl = \"{ledger}\"\n{journal}\n{redis}");
         let path = dir.path().join(format!("{name}.toml"));
@@ -262,6 +245,11 @@ async fn three_gateways_share_a_budget_to_the_cent_and_a_dead_one_gives_its_part
     assert!(count(200) > 0 && count(402) > 0, "{statuses:?}");
     let spent = site.spent_after(200).await;
     assert!(spent > 0 && spent <= amount, "{spent}");
+    // All three have spent of it: one of them has said so, once.
+    let warnings = site.warnings.posted();
+    let told: Vec<_> =
+        warnings.iter().map(|told| (&told["budget"]["id"], &told["percent"])).collect();
+    assert_eq!(told, [(&json!("budget_of_key_1"), &json!(1))]);
 
     // A conversation is known to the gateway that did not begin it.
     let first = json!([{"role": "user", "content": "Hello"}]);

@@ -12,7 +12,6 @@ use super::{
     enforce,
     error::{AdminError, Asking, Changing, created, gone},
     keys::OriginView,
-    new_id,
     read::{Id, Moment, Sent, Whole, present},
 };
 use crate::{
@@ -196,7 +195,11 @@ pub(super) async fn list(
 ) -> Result<Json<BudgetList>, AdminError> {
     let ledger = desk.ledger()?;
     let budgets = ledger.store().budgets().await?;
-    Ok(Json(BudgetList { data: budgets.into_iter().map(|b| view(b, &ledger)).collect() }))
+    let mut data = Vec::with_capacity(budgets.len());
+    for budget in budgets {
+        data.push(view(budget, &ledger).await);
+    }
+    Ok(Json(BudgetList { data }))
 }
 
 /// Makes a budget or limit.
@@ -214,7 +217,7 @@ pub(super) async fn create(
     let made = ledger.store().create_budget(&actor(), &budget).await;
     made.map_err(|error| AdminError::of_change(error, &budget.id, "scope.id"))?;
     enforce(&ledger).await?;
-    Ok(created(view(budget, &ledger)))
+    Ok(created(view(budget, &ledger).await))
 }
 
 /// Shows a budget or limit.
@@ -228,7 +231,7 @@ pub(super) async fn show(
     Id(id): Id,
 ) -> Result<Json<BudgetView>, AdminError> {
     let ledger = desk.ledger()?;
-    Ok(Json(view(find(&ledger, &id).await?, &ledger)))
+    Ok(Json(view(find(&ledger, &id).await?, &ledger).await))
 }
 
 /// Changes a budget or limit. What was used stays used.
@@ -264,7 +267,7 @@ pub(super) async fn change(
     });
     let budget = changed.await.map_err(|error| AdminError::of_change(error, &id, "scope.id"))?;
     enforce(&ledger).await?;
-    Ok(Json(view(budget, &ledger)))
+    Ok(Json(view(budget, &ledger).await))
 }
 
 /// Deletes a budget or limit.
@@ -316,25 +319,19 @@ fn budget(new: NewBudget, config: &Config) -> Result<Budget, AdminError> {
         param: "amount",
         message: "is missing; write how much may be used in a window".to_owned(),
     })?;
+    let (scope, window) = (Scope { level, id: new.scope.id }, window(unit, new.window)?);
     Ok(Budget {
-        id: new_id(kind.name()),
-        kind,
-        scope: Scope { level, id: new.scope.id },
-        unit,
-        amount,
-        window: window(unit, new.window)?,
         time_zone: new.time_zone.map(time_zone).transpose()?,
         hard: new.hard,
         when_spent: new.when_spent.into(),
         warn_at_percent: shares(new.warn_at_percent)?,
-        created_ms: now_ms(),
-        origin: Origin::Admin,
+        ..Budget::new(kind, scope, (unit, amount), window, now_ms())
     })
 }
 
-/// The budget, with what the running gateway counts.
-fn view(budget: Budget, ledger: &Ledger) -> BudgetView {
-    let state = ledger.budget_state(&budget.id);
+/// The budget, with what the running gateway counts, or all that count together.
+async fn view(budget: Budget, ledger: &Ledger) -> BudgetView {
+    let state = ledger.budget_state(&budget.id).await;
     let (used, reserved) = state.unzip();
     let left = state
         .map(|(used, reserved)| budget.amount.saturating_sub(used).saturating_sub(reserved).max(0));

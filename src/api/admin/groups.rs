@@ -17,7 +17,6 @@ use super::{
     actor, enforce,
     error::{AdminError, Asking, Changing, created, gone},
     keys::OriginView,
-    new_id,
     read::{Moment, Sent, checked_name, in_path, present},
 };
 use crate::{
@@ -28,12 +27,9 @@ use crate::{
     },
 };
 
-/// The levels of groups, by the name of their path, with the prefix of their ids.
-pub(super) const LEVELS: [(&str, Level, &str); 3] = [
-    ("organisations", Level::Organisation, "org"),
-    ("teams", Level::Team, "team"),
-    ("projects", Level::Project, "project"),
-];
+/// The levels of groups, by the name of their path.
+pub(super) const LEVELS: [(&str, Level); 3] =
+    [("organisations", Level::Organisation), ("teams", Level::Team), ("projects", Level::Project)];
 
 /// An organisation, a team or a project.
 #[derive(Serialize, ToSchema)]
@@ -86,13 +82,12 @@ pub(super) struct GroupChange {
 /// The level that a path is about.
 pub(super) struct AtLevel {
     level: Level,
-    id_prefix: &'static str,
 }
 
 impl AtLevel {
     fn named(name: &str, path: &str) -> Result<Self, AdminError> {
-        let found = LEVELS.iter().find(|(known, ..)| *known == name);
-        let found = found.map(|(_, level, id_prefix)| Self { level: *level, id_prefix });
+        let found = LEVELS.iter().find(|(known, _)| *known == name);
+        let found = found.map(|(_, level)| Self { level: *level });
         found.ok_or_else(|| ApiError::NoSuchPath(path.to_owned()).into())
     }
 }
@@ -172,14 +167,7 @@ pub(super) async fn create(
     Sent(new): Sent<NewGroup>,
 ) -> Result<Response, AdminError> {
     let ledger = desk.ledger()?;
-    let group = Group {
-        id: new_id(at.id_prefix),
-        level: at.level,
-        name: checked_name(new.name)?,
-        parent: new.parent,
-        created_ms: now_ms(),
-        origin: Origin::Admin,
-    };
+    let group = Group::new(at.level, checked_name(new.name)?, new.parent, now_ms());
     let made = ledger.store().create_group(&actor(), &group).await;
     made.map_err(|error| AdminError::of_change(error, &group.id, "parent"))?;
     enforce(&ledger).await?;

@@ -9,7 +9,6 @@ use super::{
     access::{Master, Viewer},
     actor, enforce,
     error::{AdminError, Asking, Changing, created},
-    new_id,
     read::{Id, Moment, Sent, Whole, checked_name, present},
     restrictions::{RestrictionsView, restrictions},
 };
@@ -160,17 +159,10 @@ pub(super) async fn create(
     let ledger = desk.ledger()?;
     let minted = secret::mint(ledger.hash_key())?;
     let key = Key {
-        id: new_id("key"),
-        name: checked_name(new.name)?,
-        prefix: minted.prefix,
-        hash: minted.hash.to_vec(),
-        previous: None,
         group: new.group,
-        created_ms: now_ms(),
         expires_ms: new.expires_at.map(in_future).transpose()?,
-        revoked_ms: None,
         restrictions: restrictions(new.restrictions, desk.gateway().config())?,
-        origin: Origin::Admin,
+        ..Key::new(checked_name(new.name)?, &minted, now_ms())
     };
     let made = ledger.store().create_key(&actor(), &key).await;
     made.map_err(|error| AdminError::of_change(error, &key.id, "group"))?;

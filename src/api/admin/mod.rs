@@ -70,11 +70,6 @@ async fn enforce(ledger: &Ledger) -> Result<(), AdminError> {
     ledger.refresh(true).await.map_err(AdminError::NotYetInForce)
 }
 
-/// A new id: `key_…`, sorted by time.
-fn new_id(prefix: &str) -> String {
-    format!("{prefix}_{}", uuid::Uuid::now_v7().simple())
-}
-
 /// The routes with their document.
 fn routes() -> OpenApiRouter<Desk> {
     OpenApiRouter::with_openapi(openapi::frame())

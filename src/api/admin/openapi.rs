@@ -59,7 +59,7 @@ fn with_levels(mut paths: Paths) -> Paths {
             paths.paths.insert(path, item);
             continue;
         }
-        for (level, ..) in LEVELS {
+        for (level, _) in LEVELS {
             paths.paths.insert(path.replace("{level}", level), of_level(item.clone(), level));
         }
     }

@@ -7,12 +7,12 @@ use axum::{
     extract::{FromRequest, FromRequestParts, Path, Request},
     http::{Uri, request::Parts},
 };
-use jiff::{Timestamp, civil, tz::TimeZone};
+use jiff::{Timestamp, tz::TimeZone};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 use utoipa::ToSchema;
 
 use super::{Desk, error::AdminError};
-use crate::{api::read_body, units::NanoUsd};
+use crate::{api::read_body, ledger::window::time_or_date, units::NanoUsd};
 
 /// Longest name, in characters.
 const MAX_NAME: usize = 100;
@@ -155,11 +155,7 @@ impl Parameters {
         let Some(text) = self.one(name)? else { return Ok(None) };
         // A `+` that was not escaped has become a space.
         let escaped = text.replace(' ', "+");
-        let time = escaped.parse::<Timestamp>().ok().or_else(|| {
-            let midnight = escaped.parse::<civil::Date>().ok()?.to_zoned(TimeZone::UTC).ok()?;
-            Some(midnight.timestamp())
-        });
-        match time {
+        match time_or_date(&escaped, &TimeZone::UTC) {
             Some(time) => Ok(Some(time.as_millisecond())),
             None => Err(AdminError::Value {
                 param: name,

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use super::error::AdminError;
 use crate::{
     config::{Config, did_you_mean},
-    ledger::tenant::Restrictions,
+    ledger::tenant::{self, Restrictions},
 };
 
 /// What a key may be used for. An empty list restricts nothing.
@@ -86,8 +86,7 @@ fn check(
 }
 
 fn network(text: &str) -> Result<IpNet, AdminError> {
-    let address = || text.parse::<std::net::IpAddr>().map(IpNet::from);
-    text.parse::<IpNet>().or_else(|_| address()).map_err(|_| AdminError::Value {
+    tenant::network(text).ok_or_else(|| AdminError::Value {
         param: "restrictions.networks",
         message: format!("`{text}` is neither an address nor a network; write \"10.0.0.0/8\""),
     })

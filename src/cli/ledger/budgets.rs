@@ -8,13 +8,12 @@ use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use super::{
-    ConfigArg, GroupArg, Office, Records, at_the_office, new_id, print_json, print_table,
-    refuse_declared,
+    ConfigArg, GroupArg, Office, Records, at_the_office, print_json, print_table, refuse_declared,
 };
 use crate::{
     ledger::{
         budget::{Budget, Kind, Period, Unit, WhenSpent, Window},
-        tenant::{Level, Origin, Scope},
+        tenant::{Level, Scope},
         window::{Used, slot_ms},
     },
     units::NanoUsd,
@@ -136,7 +135,7 @@ impl TermsArg {
         &self,
         scope: Scope,
         kind: Kind,
-        (unit, amount): (Unit, i64),
+        amount: (Unit, i64),
         window: Window,
         now_ms: i64,
     ) -> anyhow::Result<Budget> {
@@ -150,18 +149,11 @@ impl TermsArg {
         warn_at_percent.sort_unstable();
         warn_at_percent.dedup();
         Ok(Budget {
-            id: new_id(kind.name()),
-            kind,
-            scope,
-            unit,
-            amount,
-            window,
             time_zone: self.time_zone.clone(),
             hard: !self.soft,
             when_spent: when_spent.unwrap_or_default(),
             warn_at_percent,
-            created_ms: now_ms,
-            origin: Origin::Admin,
+            ..Budget::new(kind, scope, amount, window, now_ms)
         })
     }
 
@@ -318,14 +310,7 @@ pub(super) async fn used(office: &Office, budget: &Budget) -> anyhow::Result<i64
     for (start_ms, sums) in
         office.store.spent(&budget.scope, since_ms, slot_ms(budget.window)).await?
     {
-        let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        let amount = match budget.unit {
-            Unit::NanoUsd => sums.nano_usd,
-            Unit::Tokens => count(sums.tokens),
-            Unit::Requests => count(sums.requests),
-            Unit::Concurrent => 0,
-        };
-        used.add(start_ms.max(since_ms), amount, now_ms);
+        used.add(start_ms.max(since_ms), sums.of(budget.unit), now_ms);
     }
     Ok(used.sum())
 }

@@ -6,10 +6,10 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{
-    ConfigArg, Office, Records, at_the_office, checked_name, new_id, print_json, print_table,
+    ConfigArg, Office, Records, at_the_office, checked_name, print_json, print_table,
     refuse_declared,
 };
-use crate::ledger::tenant::{Group, Level, Origin};
+use crate::ledger::tenant::{Group, Level};
 
 /// The commands of one level; `P` names the parent that it may have.
 #[derive(Args)]
@@ -140,15 +140,8 @@ async fn create(
         Some((level, name)) => Some(records.group(level, name)?.id.clone()),
         None => None,
     };
-    let kind = if level == Level::Organisation { "org" } else { level.name() };
-    let group = Group {
-        id: new_id(kind),
-        level,
-        name: checked_name("--name", name)?,
-        parent,
-        created_ms: office.actor.now_ms,
-        origin: Origin::Admin,
-    };
+    let name = checked_name("--name", name)?;
+    let group = Group::new(level, name, parent, office.actor.now_ms);
     office.store.create_group(&office.actor, &group).await?;
     if json {
         return print_json(&json!(group));

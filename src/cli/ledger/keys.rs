@@ -1,6 +1,6 @@
 //! `keys`: handed out, shown, changed, rotated, revoked.
 
-use std::{net::IpAddr, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use clap::{Args, Subcommand};
@@ -10,13 +10,12 @@ use serde_json::{Value, json};
 use super::{
     ConfigArg, GroupArg, Office, Records, at_the_office, budgets,
     budgets::{TermsArg, checked_count, parse_usd, parse_window},
-    checked_name, length_ms, missing, moment, new_id, print_json, print_table, refuse_declared,
-    shown_time,
+    checked_name, length_ms, missing, moment, print_json, print_table, refuse_declared, shown_time,
 };
 use crate::ledger::{
     budget::{Budget, Kind, Period, Unit, Window},
     hash_key, secret,
-    tenant::{Key, Level, Origin, Restrictions, Scope},
+    tenant::{self, Key, Level, Restrictions, Scope},
 };
 
 #[derive(Args)]
@@ -179,18 +178,12 @@ async fn create(office: &Office, args: &CreateArgs) -> anyhow::Result<()> {
     let mut restrictions = Restrictions::default();
     restrict(office, &args.restrictions, &mut restrictions)?;
     let minted = secret::mint(&hash_key(&office.store).await?)?;
+    let name = checked_name("--name", &args.name)?;
     let key = Key {
-        id: new_id("key"),
-        name: checked_name("--name", &args.name)?,
-        prefix: minted.prefix.clone(),
-        hash: minted.hash.to_vec(),
-        previous: None,
         group: group_id(&records, &args.group)?,
-        created_ms: office.actor.now_ms,
         expires_ms: args.expires.as_deref().map(|text| expiry(office, text)).transpose()?,
-        revoked_ms: None,
         restrictions,
-        origin: Origin::Admin,
+        ..Key::new(name, &minted, office.actor.now_ms)
     };
     let budgets = budgets_of(office, args, &key.id)?;
     office.store.create_key_with(&office.actor, &key, &budgets).await?;
@@ -433,8 +426,7 @@ fn items(list: &str) -> Vec<String> {
 }
 
 fn network(text: &str) -> anyhow::Result<IpNet> {
-    let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
-    text.parse::<IpNet>().ok().or_else(address).ok_or_else(|| {
+    tenant::network(text).ok_or_else(|| {
         anyhow!(
             "--networks `{text}` is no address: write one like 10.1.2.3, or a range like 10.0.0.0/8"
         )

@@ -15,7 +15,7 @@ use std::{io::Write, process::ExitCode};
 
 use anyhow::{anyhow, bail};
 use clap::Args;
-use jiff::{Timestamp, civil, tz::TimeZone};
+use jiff::{Timestamp, tz::TimeZone};
 use serde_json::Value;
 
 use super::{ConfigArg, inputs, table};
@@ -27,6 +27,7 @@ use crate::{
         now_ms,
         store::{Actor, Store},
         tenant::{Group, Key, Level, Origin},
+        window::time_or_date,
     },
 };
 
@@ -186,11 +187,6 @@ fn checked_name(flag: &str, name: &str) -> anyhow::Result<String> {
     Ok(name.to_owned())
 }
 
-/// An id that sorts by time.
-fn new_id(kind: &str) -> String {
-    format!("{kind}_{}", uuid::Uuid::now_v7().simple())
-}
-
 /// What [`moment`] reads, for messages.
 const MOMENTS: &str = "a date like 2026-12-31, a time like 2026-12-31T18:00:00Z, or a length of \
      time like 90d, 12h or 30m";
@@ -210,12 +206,7 @@ fn moment(
                 if ahead { now_ms.checked_add(length_ms) } else { now_ms.checked_sub(length_ms) };
             return Timestamp::from_millisecond(moment?).ok();
         }
-        if let Ok(time) = text.parse::<Timestamp>() {
-            return Some(time);
-        }
-        // `civil::Date` would take a time as well, and drop it.
-        let date: civil::Date = (text.len() == 10).then(|| text.parse().ok()).flatten()?;
-        Some(date.to_zoned(zone.clone()).ok()?.timestamp())
+        time_or_date(text, zone)
     };
     let found = read().ok_or_else(|| anyhow!("{flag} `{text}` is no moment: write {MOMENTS}"))?;
     Ok(found.as_millisecond())

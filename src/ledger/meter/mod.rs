@@ -3,18 +3,23 @@
 //! Before a request is forwarded its worst case is reserved against every meter that applies, all
 //! of them or none; at the end what was used takes the place of the reservation. What is reserved
 //! and what is spent together never exceed a hard amount, in whatever order requests come and go.
-//! Pure: no clock, no I/O; [`super::shared`] does the same in Redis.
+//! Under a limit that several keys share none can
+//! starve the others (`fair`). Pure: no clock, no I/O; [`super::shared`] does the same in Redis.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+mod fair;
+mod refusal;
+
+use std::{collections::HashMap, sync::Arc};
 
 use jiff::tz::TimeZone;
 
+use self::fair::Fair;
+pub use self::refusal::Refusal;
 use super::{
-    budget::{Budget, Kind, Unit, WhenSpent, Window},
+    budget::{Budget, Kind, Unit, Window},
     tenant::{Level, Scope},
     window::Used,
 };
-use crate::units::NanoUsd;
 
 /// What a request may use at most, or has used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -56,6 +61,8 @@ pub struct Meter {
     share: Option<i64>,
     /// The highest warning of the current window, in percent, and the window's start.
     warned: (u8, i64),
+    /// Who has how much of it, for a limit that several keys share.
+    fair: Option<Fair>,
 }
 
 /// All meters of a gateway.
@@ -71,19 +78,8 @@ pub struct Meters {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Grant {
     holds: Vec<(usize, i64)>,
-}
-
-/// A hard budget or limit that cannot take a request.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Refusal {
-    /// Which.
-    pub budget: Arc<Budget>,
-    /// What it could still give, at least 0.
-    pub left: i64,
-    /// What the request needs of it.
-    pub needed: i64,
-    /// When to come back, in milliseconds; `None` when waiting does not help.
-    pub retry_after_ms: Option<i64>,
+    /// The key that it is held for.
+    caller: Option<String>,
 }
 
 /// A budget has passed a share of its amount.
@@ -119,6 +115,10 @@ pub struct View {
     pub amount: i64,
     /// Whether it binds.
     pub hard: bool,
+    /// What has to be left to other keys.
+    pub kept: i64,
+    /// The window that warnings are sent once for, by its start.
+    pub epoch: i64,
     /// The first slot that counts, milliseconds since 1970.
     pub since: i64,
     /// The slot of the moment asked about.
@@ -131,18 +131,59 @@ impl Meter {
     fn new(budget: Budget, zone: TimeZone, now_ms: i64) -> Self {
         let window = if budget.unit == Unit::Concurrent { Window::Total } else { budget.window };
         let used = Used::new(window, zone, now_ms);
-        Self { used, budget: Arc::new(budget), reserved: 0, share: None, warned: (0, 0) }
+        let is_shared = budget.kind == Kind::Limit && budget.scope.level != Level::Key;
+        let fair = is_shared.then(Fair::default);
+        Self { used, budget: Arc::new(budget), reserved: 0, share: None, warned: (0, 0), fair }
     }
 
-    fn view(&mut self, at_ms: i64) -> View {
-        self.used.advance(at_ms);
+    /// Brings the meter to a moment.
+    fn advance(&mut self, now_ms: i64) {
+        self.used.advance(now_ms);
+        let epoch = self.epoch(now_ms);
+        if let Some(fair) = &mut self.fair {
+            fair.advance(epoch, now_ms);
+        }
+    }
+
+    /// The start of the window that a warning is sent once for, after [`Self::advance`]. A rolling
+    /// window has no start: a warning is repeated once it has rolled past.
+    fn epoch(&self, now_ms: i64) -> i64 {
+        match self.budget.window {
+            Window::Rolling(seconds) => {
+                let length = i64::from(seconds).max(1) * 1_000;
+                now_ms.div_euclid(length) * length
+            }
+            Window::Civil(_) | Window::Total => self.used.start_ms(now_ms).max(0),
+        }
+    }
+
+    fn view(&mut self, caller: Option<&str>, gateways: i64, at_ms: i64) -> View {
+        self.advance(at_ms);
         let budget = &self.budget;
         let window = if budget.unit == Unit::Concurrent { Window::Total } else { budget.window };
         let (since, slot, forget_ms) = self.used.slots_at(window, at_ms);
         let zone = budget.time_zone.as_deref().unwrap_or("-");
-        let key = format!("{}:{}:{window}:{zone}", budget.id, budget.unit.name());
-        let (amount, hard) = (budget.amount, budget.hard);
-        View { key, budget: Arc::clone(budget), amount, hard, since, slot, forget_ms }
+        View {
+            key: format!("{}:{}:{window}:{zone}", budget.id, budget.unit.name()),
+            budget: Arc::clone(budget),
+            amount: budget.amount,
+            hard: budget.hard,
+            kept: self.kept(caller, gateways, at_ms).0,
+            epoch: self.epoch(at_ms),
+            since,
+            slot,
+            forget_ms,
+        }
+    }
+
+    /// What a caller has to leave to others, and until when at most.
+    fn kept(&self, caller: Option<&str>, gateways: i64, now_ms: i64) -> (i64, i64) {
+        let kept =
+            self.fair.as_ref().zip(caller).filter(|_| self.budget.hard).map(|(fair, key)| {
+                let amount = self.share.unwrap_or(self.budget.amount);
+                fair.kept(key, amount, gateways, now_ms)
+            });
+        kept.unwrap_or((0, now_ms))
     }
 
     fn left(&self) -> i64 {
@@ -151,11 +192,17 @@ impl Meter {
     }
 
     /// What of a demand can be reserved.
-    fn take(&mut self, demand: &Demand, now_ms: i64) -> Result<i64, Box<Refusal>> {
-        self.used.advance(now_ms);
+    fn take(
+        &mut self,
+        demand: &Demand,
+        caller: Option<&str>,
+        now_ms: i64,
+    ) -> Result<i64, Box<Refusal>> {
+        self.advance(now_ms);
         let unit = self.budget.unit;
         let (wanted, least) = (demand.wanted.of(unit), demand.least.of(unit));
-        let left = self.left();
+        let (kept, until) = self.kept(caller, 1, now_ms);
+        let left = self.left() - kept;
         if !self.budget.hard || wanted <= left {
             return Ok(wanted);
         }
@@ -164,7 +211,7 @@ impl Meter {
             return Ok(left);
         }
         let needed = least.max(1);
-        let retry_after_ms = match unit {
+        let frees = match unit {
             Unit::Concurrent => Some(CONCURRENT_RETRY_MS),
             _ if needed > self.budget.amount => None,
             _ => self.used.frees_in_ms(needed - left, now_ms).or(
@@ -172,19 +219,42 @@ impl Meter {
                 (self.reserved > 0).then_some(CONCURRENT_RETRY_MS),
             ),
         };
-        let budget = Arc::clone(&self.budget);
-        Err(Box::new(Refusal { budget, left: left.max(0), needed, retry_after_ms }))
+        let retry_after_ms = match frees {
+            Some(frees) if kept > 0 => Some(frees.min(until - now_ms)),
+            frees => frees,
+        };
+        self.refused(caller, 1, retry_after_ms, now_ms);
+        let (budget, left) = (Arc::clone(&self.budget), left.max(0));
+        Err(Box::new(Refusal { budget, left, needed, kept, retry_after_ms }))
+    }
+
+    /// Remembers that a caller was refused who may come back.
+    fn refused(&mut self, caller: Option<&str>, gateways: i64, back_in: Option<i64>, now_ms: i64) {
+        let amount = self.share.unwrap_or(self.budget.amount);
+        if let (Some(fair), Some(caller), Some(back_in)) = (&mut self.fair, caller, back_in) {
+            fair.refused(caller, amount, gateways, back_in, now_ms);
+        }
+    }
+
+    /// Counts what is reserved for a caller; less than nothing is given back.
+    fn hold(&mut self, caller: Option<&str>, amount: i64) {
+        self.reserved = self.reserved.saturating_add(amount);
+        if let (Some(fair), Some(caller)) = (&mut self.fair, caller) {
+            fair.reserve(caller, amount);
+        }
+    }
+
+    /// Counts what a caller has used at a moment.
+    fn add(&mut self, caller: Option<&str>, amount: i64, at_ms: i64, now_ms: i64) {
+        self.advance(now_ms);
+        self.used.add(at_ms, amount, now_ms);
+        if let (Some(fair), Some(caller)) = (&mut self.fair, caller) {
+            fair.used(caller, amount);
+        }
     }
 
     fn warning(&mut self, now_ms: i64) -> Option<Warning> {
-        let start = match self.budget.window {
-            // A rolling window has no start: a warning is repeated once it has rolled past.
-            Window::Rolling(seconds) => {
-                let length = i64::from(seconds).max(1) * 1_000;
-                now_ms.div_euclid(length) * length
-            }
-            Window::Civil(_) | Window::Total => self.used.start_ms(now_ms),
-        };
+        let start = self.epoch(now_ms);
         if self.warned.1 != start {
             self.warned = (0, start);
         }
@@ -199,6 +269,11 @@ impl Meter {
         self.warned.0 = percent;
         Some(Warning { budget: Arc::clone(&self.budget), percent, used })
     }
+}
+
+/// The key among a request's scopes.
+fn caller(scopes: &[Scope]) -> Option<&str> {
+    scopes.iter().find(|scope| scope.level == Level::Key).map(|scope| scope.id.as_str())
 }
 
 /// When to come back for a place, or for what others have reserved (chosen: most answers take
@@ -253,6 +328,14 @@ impl Meters {
         self.meters.iter().flatten().map(|meter| meter.budget.as_ref())
     }
 
+    /// The ids of the scopes' budgets, or of their limits.
+    pub fn of_kind(&self, scopes: &[Scope], kind: Kind) -> Vec<String> {
+        let places = scopes.iter().filter_map(|scope| self.by_scope.get(scope)).flatten();
+        let meters = places.filter_map(|place| self.meters.get(*place)?.as_ref());
+        let budgets = meters.map(|meter| &meter.budget).filter(|budget| budget.kind == kind);
+        budgets.map(|budget| budget.id.clone()).collect()
+    }
+
     /// Whether a meter applies to any of these scopes.
     pub fn applies(&self, scopes: &[Scope]) -> bool {
         scopes.iter().any(|scope| self.by_scope.contains_key(scope))
@@ -284,50 +367,76 @@ impl Meters {
         now_ms: i64,
     ) -> Result<(), Box<Refusal>> {
         self.release(grant);
+        let key = caller(scopes);
         let mut holds = Vec::new();
         for place in scopes.iter().filter_map(|scope| self.by_scope.get(scope)).flatten() {
             let Some(Some(meter)) = self.meters.get_mut(*place) else { continue };
             if exempt.contains(&meter.budget.id) {
                 continue;
             }
-            holds.push((*place, meter.take(demand, now_ms)?));
+            holds.push((*place, meter.take(demand, key, now_ms)?));
         }
+        self.hold(grant, key, holds);
+        Ok(())
+    }
+
+    /// Counts what was reserved elsewhere, at the meters of [`Self::views`] in their order.
+    pub fn reserved_elsewhere(
+        &mut self,
+        grant: &mut Grant,
+        scopes: &[Scope],
+        exempt: &[String],
+        amounts: impl IntoIterator<Item = i64>,
+    ) {
+        self.release(grant);
+        let places = scopes.iter().filter_map(|scope| self.by_scope.get(scope)).flatten();
+        let counts = |place: &&usize| {
+            let meter = self.meters.get(**place).and_then(Option::as_ref);
+            meter.is_some_and(|meter| !exempt.contains(&meter.budget.id))
+        };
+        let holds = places.filter(counts).copied().zip(amounts).collect();
+        self.hold(grant, caller(scopes), holds);
+    }
+
+    fn hold(&mut self, grant: &mut Grant, caller: Option<&str>, holds: Vec<(usize, i64)>) {
         for (place, amount) in &holds {
             if let Some(Some(meter)) = self.meters.get_mut(*place) {
-                meter.reserved = meter.reserved.saturating_add(*amount);
+                meter.hold(caller, *amount);
             }
         }
-        grant.holds = holds;
-        Ok(())
+        *grant = Grant { holds, caller: caller.map(str::to_owned) };
     }
 
     /// Gives back what is reserved.
     pub fn release(&mut self, grant: &mut Grant) {
         for (place, amount) in grant.holds.drain(..) {
             if let Some(Some(meter)) = self.meters.get_mut(place) {
-                meter.reserved = meter.reserved.saturating_sub(amount);
+                meter.hold(grant.caller.as_deref(), -amount);
             }
         }
     }
 
     /// Puts what was used at a moment in the place of what was reserved; returns the budgets that
-    /// have thereby passed a share. Scopes without a reservation are charged as well.
+    /// have thereby passed a share. Scopes without a reservation are charged as well, but the exempt
+    /// budgets are not.
     pub fn settle(
         &mut self,
         grant: &mut Grant,
         scopes: &[Scope],
+        exempt: &[String],
         used: Amounts,
         at_ms: i64,
         now_ms: i64,
     ) -> Vec<Warning> {
         self.release(grant);
+        let key = caller(scopes);
         let mut warnings = Vec::new();
         for place in scopes.iter().filter_map(|scope| self.by_scope.get(scope)).flatten() {
             let Some(Some(meter)) = self.meters.get_mut(*place) else { continue };
-            if meter.budget.unit == Unit::Concurrent {
+            if meter.budget.unit == Unit::Concurrent || exempt.contains(&meter.budget.id) {
                 continue;
             }
-            meter.used.add(at_ms, used.of(meter.budget.unit), now_ms);
+            meter.add(key, used.of(meter.budget.unit), at_ms, now_ms);
             warnings.extend(meter.warning(now_ms));
         }
         warnings
@@ -341,7 +450,7 @@ impl Meters {
             if meter.budget.unit != unit || meter.budget.kind != Kind::Limit {
                 continue;
             }
-            meter.used.advance(now_ms);
+            meter.advance(now_ms);
             let remaining = meter.left().max(0);
             let missing = meter.budget.amount - remaining;
             let reset = (missing > 0).then(|| meter.used.frees_in_ms(missing, now_ms)).flatten();
@@ -353,23 +462,56 @@ impl Meters {
         tightest
     }
 
-    /// The meters of the scopes but the exempt ones, as they stand at a moment.
-    pub fn views(&mut self, scopes: &[Scope], exempt: &[String], at_ms: i64) -> Vec<View> {
+    /// The meters of the scopes but the exempt ones, as they stand at a moment, for `gateways` that
+    /// count together.
+    pub fn views(
+        &mut self,
+        scopes: &[Scope],
+        exempt: &[String],
+        gateways: usize,
+        at_ms: i64,
+    ) -> Vec<View> {
+        let (key, gateways) = (caller(scopes), number(gateways));
         let mut views = Vec::new();
         for place in scopes.iter().filter_map(|scope| self.by_scope.get(scope)).flatten() {
             let Some(Some(meter)) = self.meters.get_mut(*place) else { continue };
             if !exempt.contains(&meter.budget.id) {
-                views.push(meter.view(at_ms));
+                views.push(meter.view(key, gateways, at_ms));
             }
         }
         views
     }
 
+    /// One of `gateways` that count together has refused a caller.
+    pub fn refused_elsewhere(
+        &mut self,
+        id: &str,
+        scopes: &[Scope],
+        gateways: usize,
+        back_in_ms: Option<i64>,
+        now_ms: i64,
+    ) {
+        let meter = self.places.get(id).and_then(|place| self.meters.get_mut(*place));
+        if let Some(Some(meter)) = meter {
+            meter.refused(caller(scopes), number(gateways), back_in_ms, now_ms);
+        }
+    }
+
+    /// Forgets what was counted, but not what is reserved: the ledger knows the past of all better.
+    /// Returns the ids of the budgets, for [`Self::add_past`].
+    pub fn recount(&mut self, zone: &dyn Fn(&Budget) -> TimeZone, now_ms: i64) -> Vec<String> {
+        for meter in self.meters.iter_mut().flatten() {
+            let fresh = Meter::new(meter.budget.as_ref().clone(), zone(&meter.budget), now_ms);
+            meter.used = fresh.used;
+        }
+        self.places.keys().cloned().collect()
+    }
+
     /// Leaves of every meter only one part in `gateways` of what is left.
     pub fn share(&mut self, gateways: usize, now_ms: i64) {
-        let gateways = i64::try_from(gateways.max(1)).unwrap_or(i64::MAX);
+        let gateways = number(gateways);
         for meter in self.meters.iter_mut().flatten() {
-            meter.used.advance(now_ms);
+            meter.advance(now_ms);
             let used = meter.used.sum();
             let left = meter.budget.amount.saturating_sub(used).max(0) / gateways;
             // One place at the same time stays: a share of none would be a refusal.
@@ -386,6 +528,12 @@ impl Meters {
         meter.used.frees_in_ms(1, now_ms)
     }
 
+    /// A budget's meter as it stands.
+    pub fn view(&mut self, id: &str, now_ms: i64) -> Option<View> {
+        let meter = self.meters.get_mut(*self.places.get(id)?)?.as_mut()?;
+        Some(meter.view(None, 1, now_ms))
+    }
+
     /// What a budget has counted and what is reserved of it.
     pub fn state(&mut self, id: &str, now_ms: i64) -> Option<(i64, i64)> {
         let meter = self.meters.get_mut(*self.places.get(id)?)?.as_mut()?;
@@ -394,231 +542,14 @@ impl Meters {
     }
 }
 
+fn number(gateways: usize) -> i64 {
+    i64::try_from(gateways.max(1)).unwrap_or(i64::MAX)
+}
+
 /// Whether what one counted is what the other would have.
 fn same_count(a: &Budget, b: &Budget) -> bool {
     a.scope == b.scope && a.unit == b.unit && a.window == b.window && a.time_zone == b.time_zone
 }
 
-/// `the day's budget of key:key_1 has $0.0005 left of $0.01, and this request may cost $0.002`
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Budget { unit, amount, window, scope, kind, .. } = self.budget.as_ref();
-        let (left, needed) = (self.left, self.needed);
-        let shown = |amount: i64| match unit {
-            Unit::NanoUsd => format!("${}", NanoUsd(amount)),
-            Unit::Tokens => format!("{amount} tokens"),
-            Unit::Requests | Unit::Concurrent => format!("{amount} requests"),
-        };
-        let what = match kind {
-            Kind::Budget => "budget",
-            Kind::Limit => "limit",
-        };
-        if *unit == Unit::Concurrent {
-            return write!(f, "{scope} has its limit of {amount} requests at the same time");
-        }
-        write!(
-            f,
-            "the {what} of {scope} ({} per {window}) has {} left, and this request may need {}",
-            shown(*amount),
-            shown(left),
-            shown(needed),
-        )?;
-        match self.retry_after_ms {
-            Some(ms) => write!(f, "; try again in {} s", ms.max(0).unsigned_abs().div_ceil(1_000)),
-            None => Ok(()),
-        }
-    }
-}
-
-/// What a refused request may still do.
-impl Refusal {
-    /// The way out that the budget leaves, when it is not refused outright.
-    pub fn downgrade(&self) -> Option<WhenSpent> {
-        let choice = self.budget.when_spent;
-        (self.budget.kind == Kind::Budget && choice != WhenSpent::Reject).then_some(choice)
-    }
-
-    /// Whether another model could still be paid for: a limit of one model binds nobody else.
-    pub fn is_about_model(&self) -> bool {
-        self.budget.scope.level == Level::Model
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::ledger::{budget::Period, tenant::Origin};
-
-    fn scope(level: Level, id: &str) -> Scope {
-        Scope { level, id: id.to_owned() }
-    }
-
-    fn budget(id: &str, scope: Scope, unit: Unit, amount: i64) -> Budget {
-        Budget {
-            id: id.to_owned(),
-            kind: Kind::Budget,
-            scope,
-            unit,
-            amount,
-            window: Window::Civil(Period::Day),
-            time_zone: None,
-            hard: true,
-            when_spent: WhenSpent::Reject,
-            warn_at_percent: Vec::new(),
-            created_ms: 0,
-            origin: Origin::Admin,
-        }
-    }
-
-    fn meters(budgets: &[Budget]) -> Meters {
-        let mut meters = Meters::default();
-        meters.replace(budgets, &|_| TimeZone::UTC, 0);
-        meters
-    }
-
-    fn exactly(nano_usd: i64) -> Demand {
-        let amounts = Amounts { nano_usd, tokens: 0 };
-        Demand { wanted: amounts, least: amounts }
-    }
-
-    #[test]
-    fn all_levels_are_reserved_or_none() {
-        let (team, key) = (scope(Level::Team, "t"), scope(Level::Key, "k"));
-        let scopes = [team.clone(), key.clone()];
-        let mut meters = meters(&[
-            budget("team", team, Unit::NanoUsd, 100),
-            budget("key", key, Unit::NanoUsd, 10),
-        ]);
-        let (mut first, mut second) = (Grant::default(), Grant::default());
-        meters.reserve(&mut first, &scopes, &[], &exactly(8), 0).unwrap();
-        let refusal = meters.reserve(&mut second, &scopes, &[], &exactly(8), 0).unwrap_err();
-        assert_eq!((refusal.budget.id.as_str(), refusal.left), ("key", 2));
-        assert_eq!(meters.state("team", 0), Some((0, 8)), "nothing of the second is held");
-        let used = Amounts { nano_usd: 3, tokens: 0 };
-        meters.settle(&mut first, &scopes, used, 0, 0);
-        assert_eq!((meters.state("team", 0), meters.state("key", 0)), (Some((3, 0)), Some((3, 0))));
-        meters.reserve(&mut second, &scopes, &[], &exactly(7), 0).unwrap();
-    }
-
-    #[test]
-    fn a_request_without_a_bound_takes_what_is_left_and_nobody_else_gets_any() {
-        let key = [scope(Level::Key, "k")];
-        let mut meters = meters(&[budget("b", key[0].clone(), Unit::NanoUsd, 10)]);
-        let open = Demand {
-            wanted: Amounts { nano_usd: 1_000, tokens: 0 },
-            least: Amounts { nano_usd: 2, tokens: 0 },
-        };
-        let (mut first, mut second) = (Grant::default(), Grant::default());
-        meters.reserve(&mut first, &key, &[], &open, 0).unwrap();
-        assert_eq!(meters.state("b", 0), Some((0, 10)));
-        let refusal = meters.reserve(&mut second, &key, &[], &open, 0).unwrap_err();
-        assert!(refusal.retry_after_ms.is_some(), "the reservation may come back unused");
-        meters.settle(&mut first, &key, Amounts { nano_usd: 9, tokens: 0 }, 0, 0);
-        assert!(
-            meters.reserve(&mut second, &key, &[], &open, 0).is_err(),
-            "1 is left and 2 are needed"
-        );
-    }
-
-    #[test]
-    fn a_fallback_takes_the_place_of_what_it_falls_back_from() {
-        let key = [scope(Level::Key, "k")];
-        let mut meters = meters(&[
-            budget("b", key[0].clone(), Unit::NanoUsd, 10),
-            budget("r", key[0].clone(), Unit::Requests, 1),
-        ]);
-        let mut grant = Grant::default();
-        meters.reserve(&mut grant, &key, &[], &exactly(9), 0).unwrap();
-        meters.reserve(&mut grant, &key, &[], &exactly(6), 0).unwrap();
-        assert_eq!((meters.state("b", 0), meters.state("r", 0)), (Some((0, 6)), Some((0, 1))));
-    }
-
-    #[test]
-    fn places_at_the_same_time_come_back_and_a_soft_budget_only_warns() {
-        let key = [scope(Level::Key, "k")];
-        let soft = Budget {
-            hard: false,
-            warn_at_percent: vec![50, 100],
-            ..budget("s", key[0].clone(), Unit::NanoUsd, 10)
-        };
-        let mut meters = meters(&[budget("c", key[0].clone(), Unit::Concurrent, 1), soft]);
-        let (mut first, mut second) = (Grant::default(), Grant::default());
-        meters.reserve(&mut first, &key, &[], &exactly(50), 0).unwrap();
-        assert!(meters.reserve(&mut second, &key, &[], &exactly(1), 0).is_err());
-        let percent =
-            |warnings: Vec<Warning>| warnings.iter().map(|w| w.percent).collect::<Vec<_>>();
-        let used = |nano_usd| Amounts { nano_usd, tokens: 0 };
-        assert_eq!(percent(meters.settle(&mut first, &key, used(6), 0, 0)), [50]);
-        meters.reserve(&mut second, &key, &[], &exactly(1), 0).unwrap();
-        assert_eq!(percent(meters.settle(&mut second, &key, used(1), 0, 0)), [0_u8; 0]);
-        assert_eq!(percent(meters.settle(&mut first, &key, used(20), 0, 0)), [100]);
-        let tomorrow = 24 * 60 * 60 * 1_000;
-        assert_eq!(percent(meters.settle(&mut first, &key, used(5), tomorrow, tomorrow)), [50]);
-    }
-
-    #[test]
-    fn a_changed_amount_keeps_what_was_counted_and_a_changed_window_counts_anew() {
-        let key = [scope(Level::Key, "k")];
-        let old = budget("b", key[0].clone(), Unit::NanoUsd, 10);
-        let mut meters = meters(std::slice::from_ref(&old));
-        let mut grant = Grant::default();
-        meters.reserve(&mut grant, &key, &[], &exactly(4), 0).unwrap();
-        meters.settle(&mut grant, &key, Amounts { nano_usd: 4, tokens: 0 }, 0, 0);
-        let raised = Budget { amount: 20, ..old.clone() };
-        assert!(meters.replace(&[raised], &|_| TimeZone::UTC, 0).is_empty());
-        assert_eq!(meters.state("b", 0), Some((4, 0)));
-        let monthly = Budget { window: Window::Civil(Period::Month), ..old };
-        assert_eq!(meters.replace(&[monthly], &|_| TimeZone::UTC, 0), ["b"]);
-        assert_eq!(meters.state("b", 0), Some((0, 0)));
-        assert!(meters.replace(&[], &|_| TimeZone::UTC, 0).is_empty());
-        assert_eq!(meters.state("b", 0), None);
-    }
-
-    proptest! {
-        /// Requests come, fall back and end in any order; each uses at most what it reserved.
-        #[test]
-        fn no_interleaving_overspends_a_hard_budget(
-            caps in prop::collection::vec(1_i64..200, 3),
-            steps in prop::collection::vec((0_usize..8, 0_u8..3, 0_i64..60, 0_i64..100), 1..200),
-        ) {
-            let scopes = [scope(Level::Team, "t"), scope(Level::Project, "p"), scope(Level::Key, "k")];
-            let budgets: Vec<_> = scopes
-                .iter()
-                .zip(&caps)
-                .map(|(scope, cap)| budget(&scope.id, scope.clone(), Unit::NanoUsd, *cap))
-                .collect();
-            let mut meters = meters(&budgets);
-            let mut open: Vec<Option<(Grant, i64)>> = (0..8).map(|_| None).collect();
-            let mut spent = 0;
-            for (slot, action, amount, share) in steps {
-                match (open[slot].take(), action) {
-                    (None, _) => {
-                        let mut grant = Grant::default();
-                        if meters.reserve(&mut grant, &scopes, &[], &exactly(amount), 0).is_ok() {
-                            open[slot] = Some((grant, amount));
-                        }
-                    }
-                    (Some((mut grant, _)), 0) => {
-                        if meters.reserve(&mut grant, &scopes, &[], &exactly(amount), 0).is_ok() {
-                            open[slot] = Some((grant, amount));
-                        }
-                    }
-                    (Some((mut grant, held)), 1) => {
-                        let used = held * share / 100;
-                        spent += used;
-                        let used = Amounts { nano_usd: used, tokens: 0 };
-                        meters.settle(&mut grant, &scopes, used, 0, 0);
-                    }
-                    (Some((mut grant, _)), _) => meters.release(&mut grant),
-                }
-                let held: i64 = open.iter().flatten().map(|(_, held)| held).sum();
-                for (scope, cap) in scopes.iter().zip(&caps) {
-                    prop_assert_eq!(meters.state(&scope.id, 0), Some((spent, held)));
-                    prop_assert!(spent + held <= *cap);
-                }
-            }
-        }
-    }
-}
+mod tests;

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use sqlx::{Any, Row as _, Transaction, any::AnyRow};
 
 use super::{Store, StoreError, rows::unsigned, sql::sql};
-use crate::ledger::tenant::{Level, Scope};
+use crate::ledger::{
+    budget::Unit,
+    tenant::{Level, Scope},
+};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -21,6 +24,17 @@ pub struct SpentSums {
 }
 
 impl SpentSums {
+    /// The part that a unit counts.
+    pub fn of(&self, unit: Unit) -> i64 {
+        let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        match unit {
+            Unit::NanoUsd => self.nano_usd,
+            Unit::Tokens => count(self.tokens),
+            Unit::Requests => count(self.requests),
+            Unit::Concurrent => 0,
+        }
+    }
+
     /// Counts more.
     pub fn add(&mut self, more: Self) {
         self.requests = self.requests.saturating_add(more.requests);
