@@ -60,10 +60,24 @@ pub struct Price {
     pub audio_input_nano_usd_per_mtok: Option<u64>,
     /// Completion tokens that are sound; `None`: as output.
     pub audio_output_nano_usd_per_mtok: Option<u64>,
+    /// Prompt tokens that are images; `None`: as input.
+    pub image_input_nano_usd_per_mtok: Option<u64>,
+    /// What a request costs that the provider has served as a batch; `None`: the same.
+    pub batch: Option<BatchPrice>,
     /// A fee for each request, in nano-dollars.
     pub request_nano_usd: u64,
     /// What long prompts cost instead.
     pub long_prompt: Option<LongPrompt>,
+}
+
+/// What prompt and completion tokens cost in a provider's batch. Its other prices change in the same
+/// proportion: those of the prompt's parts as `input`, those of the completion's as `output`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BatchPrice {
+    /// Prompt tokens.
+    pub input_nano_usd_per_mtok: u64,
+    /// Completion tokens.
+    pub output_nano_usd_per_mtok: u64,
 }
 
 /// Prices that hold for a whole request once its prompt is long enough.
@@ -88,6 +102,7 @@ impl Price {
     /// are parts of them, as in OpenAI's usage object; what exceeds the whole is ignored.
     pub fn cost(&self, tokens: &TokenCount) -> NanoUsd {
         let price = self.for_prompt(tokens.prompt_tokens);
+        let (batch_input, batch_output) = self.batch_shares(tokens.in_batch);
         let input = price.input_nano_usd_per_mtok;
         let output = price.output_nano_usd_per_mtok;
         let write = price.cache_write_nano_usd_per_mtok.unwrap_or(input);
@@ -97,26 +112,42 @@ impl Price {
         let mut written = take(&mut prompt, tokens.cache_write_tokens);
         let written_1h = take(&mut written, tokens.cache_write_1h_tokens);
         let heard = take(&mut prompt, tokens.audio_prompt_tokens);
+        let seen = take(&mut prompt, tokens.image_prompt_tokens);
         let mut completion = tokens.completion_tokens;
         let reasoning = take(&mut completion, tokens.reasoning_tokens);
         let spoken = take(&mut completion, tokens.audio_completion_tokens);
 
-        let micro_nano: u128 = [
+        let sum = |parts: &[(u64, u64)], (share, whole): (u64, u64)| {
+            let full = parts.iter().map(|(tokens, price)| u128::from(*tokens) * u128::from(*price));
+            let full: u128 = full.sum();
+            if share == whole { full } else { full * u128::from(share) / u128::from(whole.max(1)) }
+        };
+        let asked = [
             (prompt, input),
             (cached, price.cached_input_nano_usd_per_mtok),
             (written, write),
             (written_1h, price.cache_write_1h_nano_usd_per_mtok.unwrap_or(write)),
             (heard, price.audio_input_nano_usd_per_mtok.unwrap_or(input)),
+            (seen, price.image_input_nano_usd_per_mtok.unwrap_or(input)),
+        ];
+        let answered = [
             (completion, output),
             (reasoning, price.reasoning_nano_usd_per_mtok.unwrap_or(output)),
             (spoken, price.audio_output_nano_usd_per_mtok.unwrap_or(output)),
-        ]
-        .into_iter()
-        .map(|(tokens, price)| u128::from(tokens) * u128::from(price))
-        .sum();
+        ];
+        let micro_nano = sum(&asked, batch_input) + sum(&answered, batch_output);
         let nano = (micro_nano + TOKENS_PER_MTOK / 2) / TOKENS_PER_MTOK
             + u128::from(price.request_nano_usd);
         NanoUsd(i64::try_from(nano).unwrap_or(i64::MAX))
+    }
+
+    /// The batch's price and the usual one, of input and of output.
+    fn batch_shares(&self, in_batch: bool) -> ((u64, u64), (u64, u64)) {
+        let Some(batch) = self.batch.filter(|_| in_batch) else { return ((1, 1), (1, 1)) };
+        (
+            (batch.input_nano_usd_per_mtok, self.input_nano_usd_per_mtok),
+            (batch.output_nano_usd_per_mtok, self.output_nano_usd_per_mtok),
+        )
     }
 
     /// The prices that hold for a prompt of this length: no `long_prompt` is left to look at.
@@ -167,10 +198,20 @@ pub struct TokenCount {
     pub cache_write_1h_tokens: u64,
     /// The part of `prompt_tokens` that is sound.
     pub audio_prompt_tokens: u64,
+    /// The part of `prompt_tokens` that is images.
+    pub image_prompt_tokens: u64,
     /// The part of `completion_tokens` spent on reasoning.
     pub reasoning_tokens: u64,
     /// The part of `completion_tokens` that is sound.
     pub audio_completion_tokens: u64,
+    /// Whether the provider served it at its batch prices.
+    pub in_batch: bool,
+}
+
+/// Whether a provider that names this service tier in an answer charges its batch prices: OpenAI's
+/// `flex` and everybody's `batch` (OpenAI's and Anthropic's pricing pages, 2026-11).
+pub fn is_batch_tier(service_tier: &str) -> bool {
+    matches!(service_tier, "flex" | "batch")
 }
 
 /// A number in 0..=1; construction is the only place that checks it.
@@ -243,7 +284,7 @@ mod tests {
             audio_input_nano_usd_per_mtok: Some(10_000_000_000),
             audio_output_nano_usd_per_mtok: Some(30_000_000_000),
             request_nano_usd: 5_000_000,
-            long_prompt: None,
+            ..Price::default()
         };
         let tokens = TokenCount {
             prompt_tokens: 10_000,
@@ -254,6 +295,7 @@ mod tests {
             completion_tokens: 1_000,
             reasoning_tokens: 600,
             audio_completion_tokens: 100,
+            ..TokenCount::default()
         };
         // Prompt: 2,500 × 3,000 + 4,000 × 300 + 2,000 × 3,750 + 1,000 × 6,000 + 500 × 10,000
         //       = 7,500,000 + 1,200,000 + 7,500,000 + 6,000,000 + 5,000,000 = 27,200,000.
@@ -268,6 +310,33 @@ mod tests {
             ..Price::default()
         };
         assert_eq!(plain.cost(&tokens), NanoUsd(34_200_000));
+    }
+
+    #[test]
+    fn images_and_batches_worked_by_hand() {
+        let price = Price {
+            input_nano_usd_per_mtok: 2_000_000_000,
+            output_nano_usd_per_mtok: 8_000_000_000,
+            cached_input_nano_usd_per_mtok: 1_000_000_000,
+            image_input_nano_usd_per_mtok: Some(3_000_000_000),
+            batch: Some(BatchPrice {
+                input_nano_usd_per_mtok: 1_000_000_000,
+                output_nano_usd_per_mtok: 4_000_000_000,
+            }),
+            ..Price::default()
+        };
+        let tokens = TokenCount {
+            prompt_tokens: 1_000,
+            cached_tokens: 100,
+            image_prompt_tokens: 200,
+            completion_tokens: 10,
+            ..TokenCount::default()
+        };
+        // 700 × 2,000 + 100 × 1,000 + 200 × 3,000 + 10 × 8,000 nano-dollars.
+        assert_eq!(price.cost(&tokens), NanoUsd(2_180_000));
+        assert_eq!(price.cost(&TokenCount { in_batch: true, ..tokens }), NanoUsd(1_090_000));
+        let usual = Price { batch: None, ..price };
+        assert_eq!(usual.cost(&TokenCount { in_batch: true, ..tokens }), NanoUsd(2_180_000));
     }
 
     #[test]

@@ -347,6 +347,10 @@ fn common_json(card: &ModelCard) -> Value {
         "reasoning_usd_per_mtok": price(|price| price.reasoning_nano_usd_per_mtok),
         "audio_input_usd_per_mtok": price(|price| price.audio_input_nano_usd_per_mtok),
         "audio_output_usd_per_mtok": price(|price| price.audio_output_nano_usd_per_mtok),
+        "image_input_usd_per_mtok": price(|price| price.image_input_nano_usd_per_mtok),
+        "batch_input_usd_per_mtok": price(|price| price.batch.map(|b| b.input_nano_usd_per_mtok)),
+        "batch_output_usd_per_mtok":
+            price(|price| price.batch.map(|b| b.output_nano_usd_per_mtok)),
         "request_usd": card.price.map(|price| usd(price.request_nano_usd)),
         "long_prompt": long.map(|long| json!({
             "above_prompt_tokens": long.above_prompt_tokens,

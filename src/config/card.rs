@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     policy::{Abilities, Ability, Mode, ModelCard, PriceChange},
-    units::{LongPrompt, Price},
+    units::{BatchPrice, LongPrompt, Price},
 };
 
 /// Dearest price accepted, in dollars per million tokens: a guard against a slip of units.
@@ -174,11 +174,26 @@ fn price(section: Section<'_>) -> Option<Price> {
         reasoning_nano_usd_per_mtok: nano(&section, "reasoning_usd_per_mtok"),
         audio_input_nano_usd_per_mtok: nano(&section, "audio_input_usd_per_mtok"),
         audio_output_nano_usd_per_mtok: nano(&section, "audio_output_usd_per_mtok"),
+        image_input_nano_usd_per_mtok: nano(&section, "image_input_usd_per_mtok"),
+        batch: batch(&section),
         request_nano_usd: request.map_or(0, |usd| (usd.value * 1e9).round() as u64),
         long_prompt: section.section("long_prompt").and_then(long_prompt),
     };
     section.finish();
     (input.is_some() && output.is_some()).then_some(price)
+}
+
+/// Both prices of a batch, or none.
+fn batch(section: &Section<'_>) -> Option<BatchPrice> {
+    let input = nano(section, "batch_input_usd_per_mtok");
+    let output = nano(section, "batch_output_usd_per_mtok");
+    if input.is_some() != output.is_some() {
+        let message = "a batch has both prices: `batch_input_usd_per_mtok` and \
+                       `batch_output_usd_per_mtok`";
+        section.error(section.span(), "", message.to_owned(), None);
+    }
+    let (input_nano_usd_per_mtok, output_nano_usd_per_mtok) = input.zip(output)?;
+    Some(BatchPrice { input_nano_usd_per_mtok, output_nano_usd_per_mtok })
 }
 
 fn long_prompt(section: Section<'_>) -> Option<LongPrompt> {

@@ -78,7 +78,8 @@ base_url = "http://127.0.0.1:11434/v1"
 # nothing. Abilities: tools, parallel_tools, images, audio, documents, json_schema, reasoning,
 # streaming, embeddings; `lacks` denies some. A price may also have cache_write_usd_per_mtok,
 # cache_write_1h_usd_per_mtok, reasoning_usd_per_mtok, audio_input_usd_per_mtok,
-# audio_output_usd_per_mtok, request_usd and long_prompt = { above_prompt_tokens = 200000, … }.
+# audio_output_usd_per_mtok, image_input_usd_per_mtok, batch_input_usd_per_mtok with
+# batch_output_usd_per_mtok, request_usd and long_prompt = { above_prompt_tokens = 200000, … }.
 [models.small]
 provider = "local"
 upstream_name = "qwen3:8b"

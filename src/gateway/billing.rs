@@ -13,7 +13,7 @@ use crate::{
     },
     policy::{Candidate, ModelCard, Needs, Reason},
     protocol::{incoming::Incoming, neutral::Surface},
-    units::{Price, TokenCount},
+    units::{NanoUsd, Price, TokenCount},
 };
 
 /// Tags kept of one request.
@@ -38,19 +38,39 @@ pub fn demand(
     } else {
         u64::from(needs.output_tokens.unwrap_or(assumed_output).min(most)) * choices(request)
     };
-    let prompt = TokenCount { prompt_tokens: needs.prompt_tokens, ..TokenCount::default() };
-    let wanted = amounts(price, TokenCount { completion_tokens: output, ..prompt });
+    let amounts = |output| Amounts {
+        nano_usd: price.map_or(0, |price| dearest(price, request, needs.prompt_tokens, output).0),
+        tokens: i64::try_from(needs.prompt_tokens.saturating_add(output)).unwrap_or(i64::MAX),
+    };
+    let wanted = amounts(output);
     let is_bound = needs.output_tokens.is_some() || request.embeddings.is_some();
-    let least = if is_bound { wanted } else { amounts(price, prompt) };
+    let least = if is_bound { wanted } else { amounts(0) };
     Demand { wanted, least }
 }
 
-/// The dearest that these tokens can be: all of the prompt may be written to the provider's cache.
-fn amounts(price: Option<&Price>, tokens: TokenCount) -> Amounts {
-    let written = TokenCount { cache_write_tokens: tokens.prompt_tokens, ..tokens };
-    let nano_usd = price.map_or(0, |price| price.cost(&tokens).max(price.cost(&written)).0);
-    let tokens = tokens.prompt_tokens.saturating_add(tokens.completion_tokens);
-    Amounts { nano_usd, tokens: i64::try_from(tokens).unwrap_or(i64::MAX) }
+/// The most that a prompt and an answer can cost: all of the prompt may be written to the provider's
+/// cache, or be sound or images where the request has any; all of the answer may be reasoning, or
+/// sound where it may be spoken.
+fn dearest(price: &Price, request: &Incoming, prompt: u64, output: u64) -> NanoUsd {
+    let content = &request.content;
+    let plain = TokenCount { prompt_tokens: prompt, ..TokenCount::default() };
+    let written = TokenCount { cache_write_tokens: prompt, ..plain };
+    let prompts = [
+        Some(plain),
+        Some(written),
+        Some(TokenCount { cache_write_1h_tokens: prompt, ..written }),
+        content.audio.then_some(TokenCount { audio_prompt_tokens: prompt, ..plain }),
+        content.images.then_some(TokenCount { image_prompt_tokens: prompt, ..plain }),
+    ];
+    let speaks = request.field("audio").is_some();
+    let cost = |tokens: TokenCount| {
+        let tokens = TokenCount { completion_tokens: output, ..tokens };
+        let thought = TokenCount { reasoning_tokens: output, ..tokens };
+        let spoken = TokenCount { audio_completion_tokens: output, ..tokens };
+        let spoken = if speaks { price.cost(&spoken) } else { NanoUsd::default() };
+        price.cost(&tokens).max(price.cost(&thought)).max(spoken)
+    };
+    prompts.into_iter().flatten().map(cost).max().unwrap_or_default()
 }
 
 /// How many answers a chat or completion request asks for.
@@ -248,6 +268,17 @@ mod tests {
         assert_eq!(of("", Some(9_000)).wanted.tokens, 600);
         assert_eq!(of(r#","n":3"#, Some(50)).wanted.tokens, 250);
         // Without a bound 200 are assumed, and the prompt alone will do.
+        // An hour in the cache costs more than five minutes, thinking more than speaking.
+        let dear = Price {
+            cache_write_1h_nano_usd_per_mtok: Some(2_000_000_000),
+            reasoning_nano_usd_per_mtok: Some(5_000_000_000),
+            audio_input_nano_usd_per_mtok: Some(90_000_000_000),
+            ..card().price.unwrap()
+        };
+        let needs = Needs { prompt_tokens: 100, output_tokens: Some(50), ..Needs::default() };
+        // 100 × 2,000 and 50 × 5,000 nano-dollars; there is nothing to hear.
+        let most = demand(&request(""), &needs, &card(), Some(&dear), 200).wanted;
+        assert_eq!(most.nano_usd, 450_000);
         let open = of("", None);
         assert_eq!((open.wanted.tokens, open.least.tokens), (300, 100));
         assert_eq!(open.least.nano_usd, 125_000);

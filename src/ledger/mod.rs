@@ -14,6 +14,7 @@ pub mod book;
 pub mod budget;
 mod counting;
 pub mod declared;
+pub mod export;
 pub mod journal;
 pub mod meter;
 pub mod row;

@@ -114,12 +114,18 @@ pub struct Tokens {
     pub cached: u64,
     /// Of the prompt: written to it.
     pub cache_write: u64,
+    /// Of those written: kept for an hour.
+    pub cache_write_1h: u64,
     /// Of the completion: reasoning.
     pub reasoning: u64,
     /// Of the prompt: sound.
     pub audio_prompt: u64,
+    /// Of the prompt: images.
+    pub image_prompt: u64,
     /// Of the completion: sound.
     pub audio_completion: u64,
+    /// Whether the provider charged its batch prices.
+    pub in_batch: bool,
 }
 
 impl Tokens {
@@ -136,9 +142,12 @@ impl From<TokenCount> for Tokens {
             completion: count.completion_tokens,
             cached: count.cached_tokens,
             cache_write: count.cache_write_tokens,
+            cache_write_1h: count.cache_write_1h_tokens,
             reasoning: count.reasoning_tokens,
             audio_prompt: count.audio_prompt_tokens,
+            image_prompt: count.image_prompt_tokens,
             audio_completion: count.audio_completion_tokens,
+            in_batch: count.in_batch,
         }
     }
 }

@@ -161,7 +161,19 @@ impl Key {
             origin: Origin::Admin,
         }
     }
+
+    /// Gives it another secret. The one before is accepted for the grace time.
+    pub fn rotate(&mut self, minted: &Minted, now_ms: i64, grace_ms: i64) {
+        let before = std::mem::replace(&mut self.hash, minted.hash.to_vec());
+        self.previous = (grace_ms > 0).then_some((before, now_ms.saturating_add(grace_ms)));
+        self.prefix.clone_from(&minted.prefix);
+    }
 }
+
+/// Longest grace time of an old secret, in seconds: 30 days.
+pub const MAX_GRACE_S: i64 = 30 * 24 * 60 * 60;
+/// The grace time when nobody says one, in seconds: a day.
+pub const DEFAULT_GRACE_S: i64 = 24 * 60 * 60;
 
 /// What a key may be used for. An empty list restricts nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

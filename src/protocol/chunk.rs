@@ -7,7 +7,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::units::{NanoUsd, TokenCount};
+use crate::units::{NanoUsd, TokenCount, is_batch_tier};
 
 /// The data of the frame that ends a chat stream.
 pub const DONE: &[u8] = b"[DONE]";
@@ -50,6 +50,8 @@ pub struct AnswerFacts {
 struct Chunk<'a> {
     #[serde(borrow, default)]
     choices: Option<Vec<Choice<'a>>>,
+    #[serde(default)]
+    service_tier: Option<String>,
     #[serde(borrow, default)]
     usage: Option<Usage<'a>>,
     #[serde(borrow, default)]
@@ -148,6 +150,8 @@ struct PromptDetails {
     cache_write_tokens: Option<u64>,
     #[serde(default)]
     audio_tokens: Option<u64>,
+    #[serde(default)]
+    image_tokens: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -169,10 +173,18 @@ impl From<Usage<'_>> for TokenCount {
             cache_write_tokens: prompt.and_then(|d| d.cache_write_tokens).unwrap_or(0),
             cache_write_1h_tokens: 0,
             audio_prompt_tokens: prompt.and_then(|d| d.audio_tokens).unwrap_or(0),
+            image_prompt_tokens: prompt.and_then(|d| d.image_tokens).unwrap_or(0),
             reasoning_tokens: completion.and_then(|d| d.reasoning_tokens).unwrap_or(0),
             audio_completion_tokens: completion.and_then(|d| d.audio_tokens).unwrap_or(0),
+            in_batch: false,
         }
     }
+}
+
+/// What was used, at which prices.
+fn counted(usage: Option<Usage<'_>>, service_tier: Option<&str>) -> Option<TokenCount> {
+    let in_batch = service_tier.is_some_and(is_batch_tier);
+    usage.map(|usage| TokenCount { in_batch, ..TokenCount::from(usage) })
 }
 
 impl ChunkFacts {
@@ -190,7 +202,7 @@ impl ChunkFacts {
             no_choices: choices.is_empty(),
             finish_reason: choices.into_iter().find_map(|choice| choice.finish_reason),
             cost: chunk.usage.as_ref().and_then(cost),
-            usage: chunk.usage.map(TokenCount::from),
+            usage: counted(chunk.usage, chunk.service_tier.as_deref()),
             error: chunk.error.and_then(error_message),
         })
     }
@@ -206,7 +218,7 @@ impl AnswerFacts {
             content_bytes: messages.map(|message| message.get().len()).sum(),
             finish_reason: choices.into_iter().find_map(|choice| choice.finish_reason),
             cost: answer.usage.as_ref().and_then(cost),
-            usage: answer.usage.map(TokenCount::from),
+            usage: counted(answer.usage, answer.service_tier.as_deref()),
             error: answer.error.and_then(error_message),
         })
     }

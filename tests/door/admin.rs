@@ -166,7 +166,7 @@ async fn a_key_opens_from_its_making_to_its_end() {
     assert!(graceful["previous_secret_until"].is_string(), "{graceful}");
     let second = &graceful["secret"];
     assert_eq!((office.call(first, "small").await, office.call(second, "small").await), (200, 200));
-    let at_once = office.order(Method::POST, &rotate, json!({}), 200).await;
+    let at_once = office.order(Method::POST, &rotate, json!({"grace_s": 0}), 200).await;
     assert_eq!(office.call(second, "small").await, 401);
     assert_eq!(office.call(&at_once["secret"], "small").await, 200);
 

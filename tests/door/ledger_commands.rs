@@ -198,7 +198,11 @@ fn budgets_are_set_listed_and_deleted() {
     for cell in ["team research", "$2.50", "a week", "$0.00", "90%", "10 requests", "model small"] {
         assert!(table.contains(cell), "{cell}: {table}");
     }
-    desk.text(&format!("budgets delete {}", money["id"].as_str().unwrap()));
+    let id = money["id"].as_str().unwrap();
+    let raised = desk.json(&format!("budgets update {id} --amount 7.5 --hard --warn-at 50,95"));
+    assert_eq!((&raised["amount_usd"], &raised["hard"]), (&json!("7.50"), &json!(true)));
+    assert_eq!((&raised["warn_at_percent"], &raised["window"]), (&json!([50, 95]), &json!("week")));
+    desk.text(&format!("budgets delete {id}"));
     assert_eq!(desk.json("budgets list").as_array().unwrap().len(), 2);
     desk.text("teams delete research");
     assert_eq!(desk.json("budgets list").as_array().unwrap().len(), 1);
@@ -243,6 +247,7 @@ fn what_is_wrong_names_the_flag_and_the_fix() {
         ("budgets create --usd 1", "required"),
         ("budgets create --key ci --usd 1 --tokens 2", "cannot be used with"),
         ("budgets create --key ci --requests 1 --when-spent reject", "--kind budget"),
+        ("budgets update budget_x --amount 1", "there is no budget `budget_x`"),
         ("budgets delete budget_x", "there is no budget `budget_x`"),
         (
             "teams create --name t --organisation acme",

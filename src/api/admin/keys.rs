@@ -14,11 +14,8 @@ use super::{
 };
 use crate::ledger::{
     Ledger, now_ms, secret,
-    tenant::{Key, Origin},
+    tenant::{DEFAULT_GRACE_S, Key, MAX_GRACE_S, Origin},
 };
-
-/// Longest grace time of an old secret, in seconds: 30 days.
-const MAX_GRACE_S: i64 = 30 * 24 * 60 * 60;
 
 /// A key, without its secret.
 #[derive(Serialize, ToSchema)]
@@ -131,9 +128,13 @@ pub(super) struct KeyChange {
 #[serde(deny_unknown_fields)]
 pub(super) struct Rotation {
     /// How many seconds the old secret is still accepted; 0: it is refused at once.
-    #[serde(default)]
-    #[schema(value_type = u32, maximum = 2592000)]
+    #[serde(default = "default_grace")]
+    #[schema(value_type = u32, maximum = 2592000, default = 86400)]
     grace_s: Whole,
+}
+
+fn default_grace() -> Whole {
+    Whole(DEFAULT_GRACE_S)
 }
 
 /// Lists every key.
@@ -240,12 +241,7 @@ pub(super) async fn rotate(
     }
     let ledger = desk.ledger()?;
     let minted = secret::mint(ledger.hash_key())?;
-    let until_ms = now_ms() + grace_s * 1_000;
-    let key = update(&ledger, &id, |key| {
-        let before = std::mem::replace(&mut key.hash, minted.hash.to_vec());
-        key.previous = (grace_s > 0).then_some((before, until_ms));
-        key.prefix = minted.prefix;
-    });
+    let key = update(&ledger, &id, |key| key.rotate(&minted, now_ms(), grace_s * 1_000));
     Ok(Json(KeyWithSecret { key: key.await?.into(), secret: minted.secret }))
 }
 

@@ -111,9 +111,14 @@ pub(super) struct TokensView {
     completion: u64,
     cached: u64,
     cache_write: u64,
+    /// Of those written: kept for an hour.
+    cache_write_1h: u64,
     reasoning: u64,
     audio_prompt: u64,
+    image_prompt: u64,
     audio_completion: u64,
+    /// Whether the provider charged its batch prices.
+    in_batch: bool,
 }
 
 /// What it cost, in dollars and in nano-dollars; null where nobody knows.
@@ -232,9 +237,12 @@ impl From<Tokens> for TokensView {
             completion: tokens.completion,
             cached: tokens.cached,
             cache_write: tokens.cache_write,
+            cache_write_1h: tokens.cache_write_1h,
             reasoning: tokens.reasoning,
             audio_prompt: tokens.audio_prompt,
+            image_prompt: tokens.image_prompt,
             audio_completion: tokens.audio_completion,
+            in_batch: tokens.in_batch,
         }
     }
 }

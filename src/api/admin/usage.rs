@@ -19,7 +19,10 @@ use super::{
     read::{Moment, Parameters},
 };
 use crate::{
-    ledger::store::{Dimension, Step, UsageQuery, UsageRow, UsageSums, UsageValue},
+    ledger::{
+        export::csv_text,
+        store::{Dimension, Step, UsageQuery, UsageRow, UsageSums, UsageValue},
+    },
     units::NanoUsd,
 };
 
@@ -291,7 +294,8 @@ where
         let mut cells: Vec<String> = start.into_iter().collect();
         for (dimension, value) in query.by.iter().zip(&row.values) {
             let value = value.as_ref();
-            cells.push(value.map(|value| value.name.clone()).unwrap_or_default());
+            let name = value.map(|value| csv_text(&value.name).into_owned());
+            cells.push(name.unwrap_or_default());
             let id = || value.and_then(|value| value.id.clone()).unwrap_or_default();
             cells.extend(has_id(dimension).then(id));
         }

@@ -37,6 +37,8 @@ enum BudgetsCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Change a budget or limit; what was used stays used
+    Update(Box<UpdateArgs>),
     /// Delete a budget or limit
     Delete {
         #[command(flatten)]
@@ -66,6 +68,29 @@ struct CreateArgs {
     /// [default: budget for money and tokens, limit for the rest]
     #[arg(long, value_name = "KIND", value_parser = ["budget", "limit"])]
     kind: Option<String>,
+    #[command(flatten)]
+    terms: TermsArg,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct UpdateArgs {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// Its id, as `budgets list` shows it
+    #[arg(value_name = "ID")]
+    id: String,
+    /// How much: dollars of money, else a number
+    #[arg(long, value_name = "N")]
+    amount: Option<String>,
+    /// minute, hour, day, week, month, total, or rolling-N with s, m, h or d
+    #[arg(long, value_name = "WINDOW")]
+    window: Option<String>,
+    /// Refuse what it cannot pay for
+    #[arg(long, conflicts_with = "soft")]
+    hard: bool,
     #[command(flatten)]
     terms: TermsArg,
     /// Print JSON
@@ -139,22 +164,42 @@ impl TermsArg {
         window: Window,
         now_ms: i64,
     ) -> anyhow::Result<Budget> {
-        if let Some(zone) = &self.time_zone
-            && TimeZone::get(zone).is_err()
-        {
-            bail!("--time-zone `{zone}` is not known: use an IANA name, like Europe/Berlin");
+        let mut budget = Budget::new(kind, scope, amount, window, now_ms);
+        self.change(&mut budget)?;
+        Ok(budget)
+    }
+
+    /// Sets what is given; the rest stays.
+    fn change(&self, budget: &mut Budget) -> anyhow::Result<()> {
+        if let Some(zone) = &self.time_zone {
+            let known = TimeZone::get(zone).is_ok();
+            ensure!(
+                known,
+                "--time-zone `{zone}` is not known: use an IANA name, like Europe/Berlin"
+            );
+            budget.time_zone = Some(zone.clone());
         }
-        let when_spent = self.when_spent.as_deref().and_then(WhenSpent::from_name);
-        let mut warn_at_percent = self.warn_at.clone();
-        warn_at_percent.sort_unstable();
-        warn_at_percent.dedup();
-        Ok(Budget {
-            time_zone: self.time_zone.clone(),
-            hard: !self.soft,
-            when_spent: when_spent.unwrap_or_default(),
-            warn_at_percent,
-            ..Budget::new(kind, scope, amount, window, now_ms)
-        })
+        if self.soft {
+            budget.hard = false;
+        }
+        if let Some(choice) = self.when_spent.as_deref().and_then(WhenSpent::from_name) {
+            budget.when_spent = choice;
+        }
+        if !self.warn_at.is_empty() {
+            budget.warn_at_percent = self.warn_at.clone();
+            budget.warn_at_percent.sort_unstable();
+            budget.warn_at_percent.dedup();
+        }
+        Ok(())
+    }
+
+    /// Refuses terms that a limit does not have.
+    fn fit(&self, kind: Kind) -> anyhow::Result<()> {
+        ensure!(
+            kind == Kind::Budget || self.when_spent.is_none(),
+            "--when-spent is about budgets, and this is a limit: say --kind budget"
+        );
+        Ok(())
     }
 
     /// Refuses terms that nothing would follow.
@@ -202,6 +247,9 @@ pub fn budgets(args: &BudgetsArgs) -> anyhow::Result<ExitCode> {
         BudgetsCommand::List { config, json } => {
             at_the_office(config, async |office| list(office, *json).await)
         }
+        BudgetsCommand::Update(args) => {
+            at_the_office(&args.config, async |office| update(office, args).await)
+        }
         BudgetsCommand::Delete { config, id, json } => {
             at_the_office(config, async |office| delete(office, id, *json).await)
         }
@@ -227,26 +275,71 @@ async fn create(office: &Office, args: &CreateArgs) -> anyhow::Result<()> {
         (None, _, Kind::Budget) => Window::Civil(Period::Month),
         (None, _, Kind::Limit) => Window::Civil(Period::Minute),
     };
-    ensure!(
-        kind == Kind::Budget || args.terms.when_spent.is_none(),
-        "--when-spent is about budgets, and this is a limit: say --kind budget"
-    );
+    args.terms.fit(kind)?;
     let now_ms = office.actor.now_ms;
     let budget = args.terms.budget(scope, kind, (unit, amount), window, now_ms)?;
     office.store.create_budget(&office.actor, &budget).await?;
     if args.json {
         return print_json(&budget_json(&budget, &records, 0));
     }
-    println!(
+    println!("{}", sentence(&budget, &records));
+    Ok(())
+}
+
+async fn update(office: &Office, args: &UpdateArgs) -> anyhow::Result<()> {
+    let records = Records::load(&office.store).await?;
+    let known = records.budgets.iter().find(|budget| budget.id == args.id);
+    let known = known.ok_or_else(|| {
+        anyhow!("there is no budget `{}`: `weighbridge budgets list` shows them", args.id)
+    })?;
+    refuse_declared(known.origin, known.kind.name(), &known.id)?;
+    ensure!(changed(known, args)? != *known, "nothing would change: say --amount or another term");
+    let change = |budget: &mut Budget| {
+        // As it is by now; that the flags can be followed is known.
+        if let Ok(changed) = changed(budget, args) {
+            *budget = changed;
+        }
+    };
+    let budget = office.store.update_budget(&office.actor, &args.id, change).await?;
+    if args.json {
+        let used = used(office, &budget).await?;
+        return print_json(&budget_json(&budget, &records, used));
+    }
+    println!("{}", sentence(&budget, &records));
+    Ok(())
+}
+
+fn changed(budget: &Budget, args: &UpdateArgs) -> anyhow::Result<Budget> {
+    let mut changed = budget.clone();
+    match (&args.amount, budget.unit) {
+        (None, _) => {}
+        (Some(text), Unit::NanoUsd) => changed.amount = parse_usd("--amount", text)?,
+        (Some(text), _) => {
+            let count = text.parse().map_err(|_| anyhow!("--amount `{text}` is no number"))?;
+            changed.amount = checked_count("--amount", count)?;
+        }
+    }
+    if let Some(text) = &args.window {
+        ensure!(budget.unit != Unit::Concurrent, "--window: places at the same time have none");
+        changed.window = parse_window("--window", text)?;
+    }
+    changed.hard |= args.hard;
+    args.terms.fit(budget.kind)?;
+    args.terms.change(&mut changed)?;
+    Ok(changed)
+}
+
+/// `budget budget_0192…: $5.00 a month for key ci`
+fn sentence(budget: &Budget, records: &Records) -> String {
+    format!(
         "{} {}: {} {} for {} {}",
-        kind.name(),
+        budget.kind.name(),
         budget.id,
         shown_amount(budget.unit, budget.amount),
-        shown_window(&budget),
+        shown_window(budget),
         budget.scope.level.name(),
         records.name_of(&budget.scope.id),
-    );
-    Ok(())
+    )
 }
 
 fn scope(office: &Office, records: &Records, arg: &ScopeArg) -> anyhow::Result<Scope> {

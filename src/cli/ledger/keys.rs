@@ -15,7 +15,7 @@ use super::{
 use crate::ledger::{
     budget::{Budget, Kind, Period, Unit, Window},
     hash_key, secret,
-    tenant::{self, Key, Level, Restrictions, Scope},
+    tenant::{self, Key, Level, MAX_GRACE_S, Restrictions, Scope},
 };
 
 #[derive(Args)]
@@ -312,18 +312,16 @@ async fn update(office: &Office, args: &UpdateArgs) -> anyhow::Result<()> {
 }
 
 async fn rotate(office: &Office, one: &OneKey, grace: &str) -> anyhow::Result<()> {
-    let grace_ms = length_ms(grace).with_context(|| {
-        format!("--grace `{grace}` is no length of time: write one like 24h, 30m or 0s")
+    let grace_ms = length_ms(grace).filter(|grace_ms| *grace_ms <= MAX_GRACE_S * 1_000);
+    let grace_ms = grace_ms.with_context(|| {
+        format!("--grace `{grace}` is no time up to 30d: write one like 24h, 30m or 0s")
     })?;
     let records = Records::load(&office.store).await?;
     let key = changeable(&records, &one.key)?;
     ensure!(key.revoked_ms.is_none(), "key `{}` is revoked: make a new one", one.key);
     let minted = secret::mint(&hash_key(&office.store).await?)?;
-    let until_ms = office.actor.now_ms.saturating_add(grace_ms);
     let changed = office.store.update_key(&office.actor, &key.id, |key| {
-        let old = std::mem::replace(&mut key.hash, minted.hash.to_vec());
-        key.previous = (grace_ms > 0).then_some((old, until_ms));
-        key.prefix = minted.prefix.clone();
+        key.rotate(&minted, office.actor.now_ms, grace_ms);
     });
     let changed = changed.await?;
     if one.json {

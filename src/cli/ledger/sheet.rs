@@ -14,7 +14,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::value::RawValue;
 
 use super::table;
-use crate::units::NanoUsd;
+use crate::{ledger::export::csv_text, units::NanoUsd};
 
 /// Digits of a Parquet decimal of 64 bits, and those behind the point.
 const PRECISION: i32 = 18;
@@ -91,9 +91,10 @@ impl Sheet {
         writer.write_record(self.columns.iter().map(|(name, _)| name))?;
         for row in &self.rows {
             let cells = row.iter().zip(&self.columns);
-            writer.write_record(
-                cells.map(|(cell, (_, holds))| shown(cell, *holds).unwrap_or_default()),
-            )?;
+            writer.write_record(cells.map(|(cell, (_, holds))| {
+                let text = shown(cell, *holds).unwrap_or_default();
+                if *holds == Holds::Text { csv_text(&text).into_owned() } else { text }
+            }))?;
         }
         Ok(writer.flush()?)
     }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     policy::{Abilities, Mode, ModelCard},
-    units::{LongPrompt, Price},
+    units::{BatchPrice, LongPrompt, Price},
 };
 
 /// What is known of a model at a provider.
@@ -64,16 +64,16 @@ pub struct ListPrice {
     /// Completion tokens that are sound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audio_output: Option<u64>,
-    /// Prompt tokens that are images. Listed; no provider counts them apart in its usage.
+    /// Prompt tokens that are images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_input: Option<u64>,
     /// A fee for each request, in nano-dollars.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<u64>,
-    /// Prompt tokens in the provider's batch API. Listed; the gateway sends no batches.
+    /// Prompt tokens that the provider serves as a batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch_input: Option<u64>,
-    /// Completion tokens in the provider's batch API.
+    /// Completion tokens that it serves so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch_output: Option<u64>,
     /// What long prompts cost instead.
@@ -113,6 +113,11 @@ impl From<ListPrice> for Price {
             reasoning_nano_usd_per_mtok: list.reasoning,
             audio_input_nano_usd_per_mtok: list.audio_input,
             audio_output_nano_usd_per_mtok: list.audio_output,
+            image_input_nano_usd_per_mtok: list.image_input,
+            batch: list.batch_input.zip(list.batch_output).map(|(input, output)| BatchPrice {
+                input_nano_usd_per_mtok: input,
+                output_nano_usd_per_mtok: output,
+            }),
             request_nano_usd: list.request.unwrap_or(0),
             long_prompt: list.above.map(LongPrompt::from),
         }

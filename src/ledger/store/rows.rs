@@ -25,7 +25,7 @@ const INSERT_REQUESTS: &str = "INSERT INTO requests (id, request_id, time_ms, ke
      cached_tokens, cache_write_tokens, reasoning_tokens, audio_prompt_tokens, \
      audio_completion_tokens, usage_estimated, cost_nano_usd, provider_cost_nano_usd, \
      strong_cost_nano_usd, scoring_us, first_content_us, duration_us, outcome, finish_reason, \
-     cache, stream) VALUES ";
+     cache, stream, cache_write_1h_tokens, image_prompt_tokens, in_batch) VALUES ";
 const INSERT_ATTEMPTS: &str = "INSERT INTO attempts (request_id, number, model, provider, \
      deployment, started_us, duration_us, outcome, status) VALUES ";
 
@@ -156,9 +156,12 @@ fn request(statement: Statement, row: &Row) -> Statement {
         completion,
         cached,
         cache_write,
+        cache_write_1h,
         reasoning,
         audio_prompt,
+        image_prompt,
         audio_completion,
+        in_batch,
     } = row.tokens;
     let tags = tags_json(&row.tags);
     statement
@@ -235,6 +238,12 @@ fn request(statement: Statement, row: &Row) -> Statement {
         .bind(&row.cache)
         .text(", ")
         .bind(row.stream)
+        .text(", ")
+        .bind(count(cache_write_1h))
+        .text(", ")
+        .bind(count(image_prompt))
+        .text(", ")
+        .bind(in_batch)
 }
 
 /// The values of [`INSERT_ATTEMPTS`].
@@ -320,9 +329,12 @@ fn read(row: &AnyRow) -> Result<Row, StoreError> {
             completion: unsigned(row, "completion_tokens")?,
             cached: unsigned(row, "cached_tokens")?,
             cache_write: unsigned(row, "cache_write_tokens")?,
+            cache_write_1h: unsigned(row, "cache_write_1h_tokens")?,
             reasoning: unsigned(row, "reasoning_tokens")?,
             audio_prompt: unsigned(row, "audio_prompt_tokens")?,
+            image_prompt: unsigned(row, "image_prompt_tokens")?,
             audio_completion: unsigned(row, "audio_completion_tokens")?,
+            in_batch: row.try_get::<i64, _>("in_batch")? != 0,
         },
         usage_estimated: row.try_get::<i64, _>("usage_estimated")? != 0,
         cost_nano_usd: row.try_get("cost_nano_usd")?,

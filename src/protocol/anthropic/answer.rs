@@ -3,13 +3,17 @@
 use serde::Deserialize;
 
 use super::{stop_from, stop_reason, usage_object};
-use crate::protocol::{
-    failure,
-    json::{Json, RawObject, object},
-    neutral::{
-        Answer, Dialect, Part, PartBody, ProviderError, Signature, Stop, ToolCall, Usage, Warnings,
+use crate::{
+    protocol::{
+        failure,
+        json::{Json, RawObject, object},
+        neutral::{
+            Answer, Dialect, Part, PartBody, ProviderError, Signature, Stop, ToolCall, Usage,
+            Warnings,
+        },
+        translate::Show,
     },
-    translate::Show,
+    units::is_batch_tier,
 };
 
 const ME: Dialect = Dialect::Anthropic;
@@ -38,12 +42,20 @@ pub(super) struct Block {
     pub data: Option<String>,
 }
 
-#[derive(Deserialize, Default, Clone, Copy, Debug)]
+#[derive(Deserialize, Default, Clone, Debug)]
 pub(super) struct WireUsage {
     input_tokens: Option<u64>,
     output_tokens: Option<u64>,
     cache_creation_input_tokens: Option<u64>,
     cache_read_input_tokens: Option<u64>,
+    cache_creation: Option<CacheCreation>,
+    service_tier: Option<String>,
+}
+
+/// How long what was written to the cache is kept.
+#[derive(Deserialize, Clone, Copy, Debug)]
+struct CacheCreation {
+    ephemeral_1h_input_tokens: Option<u64>,
 }
 
 impl WireUsage {
@@ -54,6 +66,10 @@ impl WireUsage {
         newer(&mut self.output_tokens, later.output_tokens);
         newer(&mut self.cache_creation_input_tokens, later.cache_creation_input_tokens);
         newer(&mut self.cache_read_input_tokens, later.cache_read_input_tokens);
+        self.cache_creation = later.cache_creation.or(self.cache_creation);
+        if later.service_tier.is_some() {
+            self.service_tier.clone_from(&later.service_tier);
+        }
     }
 
     pub fn usage(&self) -> Usage {
@@ -64,8 +80,13 @@ impl WireUsage {
             input_tokens: fresh.saturating_add(read).saturating_add(written),
             cache_read_tokens: read,
             cache_write_tokens: written,
+            cache_write_1h_tokens: self
+                .cache_creation
+                .and_then(|written| written.ephemeral_1h_input_tokens)
+                .unwrap_or(0),
             output_tokens: self.output_tokens.unwrap_or(0),
-            reasoning_tokens: 0,
+            in_batch: self.service_tier.as_deref().is_some_and(is_batch_tier),
+            ..Usage::default()
         }
     }
 }

@@ -77,7 +77,7 @@ impl WireUsage {
             cache_read_tokens: read,
             cache_write_tokens: written,
             output_tokens: self.output_tokens.unwrap_or(0),
-            reasoning_tokens: 0,
+            ..Usage::default()
         }
     }
 }

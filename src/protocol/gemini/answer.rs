@@ -65,6 +65,24 @@ pub(super) struct UsageMetadata {
     cached_content_token_count: Option<u64>,
     candidates_token_count: Option<u64>,
     thoughts_token_count: Option<u64>,
+    #[serde(default)]
+    prompt_tokens_details: Vec<ModalityCount>,
+    #[serde(default)]
+    candidates_tokens_details: Vec<ModalityCount>,
+}
+
+/// Tokens of one kind of content.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ModalityCount {
+    modality: Option<String>,
+    token_count: Option<u64>,
+}
+
+/// The tokens of a kind; a kind that is missing has none.
+fn of_modality(counts: &[ModalityCount], wanted: &str) -> u64 {
+    let of_it = counts.iter().filter(|count| count.modality.as_deref() == Some(wanted));
+    of_it.filter_map(|count| count.token_count).sum()
 }
 
 impl UsageMetadata {
@@ -74,9 +92,12 @@ impl UsageMetadata {
         Usage {
             input_tokens: self.prompt_token_count.unwrap_or(0).saturating_add(tool_use),
             cache_read_tokens: self.cached_content_token_count.unwrap_or(0),
-            cache_write_tokens: 0,
+            audio_input_tokens: of_modality(&self.prompt_tokens_details, "AUDIO"),
+            image_input_tokens: of_modality(&self.prompt_tokens_details, "IMAGE"),
             output_tokens: self.candidates_token_count.unwrap_or(0).saturating_add(thoughts),
             reasoning_tokens: thoughts,
+            audio_output_tokens: of_modality(&self.candidates_tokens_details, "AUDIO"),
+            ..Usage::default()
         }
     }
 }

@@ -1,5 +1,7 @@
 //! An answer in no dialect, and how a stream's events add up to one.
 
+use std::fmt;
+
 use super::{Event, Part, PartBody, PartKind, ToolCall};
 use crate::units::TokenCount;
 
@@ -42,7 +44,7 @@ pub enum Stop {
 
 /// Tokens of one answer. Input counts everything, cached tokens included; output counts
 /// reasoning.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     /// All input tokens.
     pub input_tokens: u64,
@@ -50,10 +52,47 @@ pub struct Usage {
     pub cache_read_tokens: u64,
     /// The part of them that was written to the provider's cache.
     pub cache_write_tokens: u64,
+    /// The part of those written that is kept for an hour.
+    pub cache_write_1h_tokens: u64,
+    /// The part of the input that is sound.
+    pub audio_input_tokens: u64,
+    /// The part of the input that is images.
+    pub image_input_tokens: u64,
     /// All output tokens.
     pub output_tokens: u64,
     /// The part of them that was reasoning.
     pub reasoning_tokens: u64,
+    /// The part of them that is sound.
+    pub audio_output_tokens: u64,
+    /// Whether the provider charges its batch prices.
+    pub in_batch: bool,
+}
+
+/// The parts that few answers have are shown where there are any.
+impl fmt::Debug for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Usage");
+        shown
+            .field("input_tokens", &self.input_tokens)
+            .field("cache_read_tokens", &self.cache_read_tokens)
+            .field("cache_write_tokens", &self.cache_write_tokens)
+            .field("output_tokens", &self.output_tokens)
+            .field("reasoning_tokens", &self.reasoning_tokens);
+        for (name, tokens) in [
+            ("cache_write_1h_tokens", self.cache_write_1h_tokens),
+            ("audio_input_tokens", self.audio_input_tokens),
+            ("image_input_tokens", self.image_input_tokens),
+            ("audio_output_tokens", self.audio_output_tokens),
+        ] {
+            if tokens > 0 {
+                shown.field(name, &tokens);
+            }
+        }
+        if self.in_batch {
+            shown.field("in_batch", &true);
+        }
+        shown.finish()
+    }
 }
 
 impl Usage {
@@ -77,8 +116,12 @@ impl From<Usage> for TokenCount {
             completion_tokens: usage.output_tokens,
             cached_tokens: usage.cache_read_tokens,
             cache_write_tokens: usage.cache_write_tokens,
+            cache_write_1h_tokens: usage.cache_write_1h_tokens,
+            audio_prompt_tokens: usage.audio_input_tokens,
+            image_prompt_tokens: usage.image_input_tokens,
             reasoning_tokens: usage.reasoning_tokens,
-            ..Self::default()
+            audio_completion_tokens: usage.audio_output_tokens,
+            in_batch: usage.in_batch,
         }
     }
 }
@@ -228,6 +271,7 @@ mod tests {
             cache_write_tokens: most,
             output_tokens: most,
             reasoning_tokens: most,
+            ..Usage::default()
         };
         assert_eq!((usage.fresh_input_tokens(), usage.total_tokens()), (0, most));
     }

@@ -3,10 +3,13 @@
 use serde::Deserialize;
 
 use super::{finish_reason, stop_from, usage_object, write::google_signature};
-use crate::protocol::{
-    json::{Json, RawObject, object},
-    neutral::{Answer, Dialect, Part, PartBody, ProviderError, Signature, ToolCall, Usage},
-    translate::Show,
+use crate::{
+    protocol::{
+        json::{Json, RawObject, object},
+        neutral::{Answer, Dialect, Part, PartBody, ProviderError, Signature, ToolCall, Usage},
+        translate::Show,
+    },
+    units::is_batch_tier,
 };
 
 const ME: Dialect = Dialect::OpenAiChat;
@@ -19,6 +22,7 @@ pub(super) struct Completion {
     #[serde(default)]
     pub choices: Option<Vec<Choice>>,
     pub usage: Option<WireUsage>,
+    pub service_tier: Option<String>,
     pub error: Option<Json>,
 }
 
@@ -98,15 +102,26 @@ struct PromptDetails {
     cache_write_tokens: Option<u64>,
     /// LiteLLM's name for it.
     cache_creation_tokens: Option<u64>,
+    audio_tokens: Option<u64>,
+    image_tokens: Option<u64>,
 }
 
 #[derive(Deserialize)]
 struct CompletionDetails {
     reasoning_tokens: Option<u64>,
+    audio_tokens: Option<u64>,
+}
+
+impl Completion {
+    /// What it used, where it says so.
+    pub fn usage(&self) -> Option<Usage> {
+        let in_batch = self.service_tier.as_deref().is_some_and(is_batch_tier);
+        self.usage.as_ref().map(|usage| Usage { in_batch, ..usage.usage() })
+    }
 }
 
 impl WireUsage {
-    pub fn usage(&self) -> Usage {
+    fn usage(&self) -> Usage {
         let prompt = self.prompt_tokens_details.as_ref();
         let completion = self.completion_tokens_details.as_ref();
         let cached = prompt.and_then(|details| details.cached_tokens);
@@ -116,8 +131,12 @@ impl WireUsage {
             cache_write_tokens: prompt
                 .and_then(|details| details.cache_write_tokens.or(details.cache_creation_tokens))
                 .unwrap_or(0),
+            audio_input_tokens: prompt.and_then(|details| details.audio_tokens).unwrap_or(0),
+            image_input_tokens: prompt.and_then(|details| details.image_tokens).unwrap_or(0),
             output_tokens: self.completion_tokens.unwrap_or(0),
             reasoning_tokens: completion.and_then(|details| details.reasoning_tokens).unwrap_or(0),
+            audio_output_tokens: completion.and_then(|details| details.audio_tokens).unwrap_or(0),
+            ..Usage::default()
         }
     }
 }
@@ -165,6 +184,7 @@ impl Call {
 /// that error.
 pub fn read_answer(body: &[u8]) -> Result<Answer, ProviderError> {
     let wire: Completion = serde_json::from_slice(body).map_err(ProviderError::malformed)?;
+    let usage = wire.usage();
     if let Some(error) = wire.error.filter(|error| !error.is_null()) {
         return Err(crate::protocol::failure::from_error_value(&error, None));
     }
@@ -174,7 +194,7 @@ pub fn read_answer(body: &[u8]) -> Result<Answer, ProviderError> {
         id: wire.id.unwrap_or_default(),
         model: wire.model.unwrap_or_default(),
         stop: choice.finish_reason.as_deref().map(stop_from).unwrap_or_default(),
-        usage: wire.usage.as_ref().map(WireUsage::usage),
+        usage,
         ..Answer::default()
     };
     let message = choice.message.unwrap_or_default();

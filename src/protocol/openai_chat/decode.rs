@@ -4,7 +4,7 @@
 //! calls in one chunk, calls without index or all of index 0, a close without `[DONE]`.
 
 use super::{
-    answer::{Completion, Message, WireUsage},
+    answer::{Completion, Message},
     stop_from,
 };
 use crate::protocol::{
@@ -32,6 +32,7 @@ impl Decoder {
             return self.close(parts);
         }
         let chunk: Completion = serde_json::from_slice(data).map_err(ProviderError::malformed)?;
+        let usage = chunk.usage();
         if let Some(error) = chunk.error.filter(|error| !error.is_null()) {
             return Err(failure::from_error_value(&error, None));
         }
@@ -51,7 +52,7 @@ impl Decoder {
                 parts.end_all();
             }
         }
-        if let Some(usage) = chunk.usage.as_ref().map(WireUsage::usage) {
+        if let Some(usage) = usage {
             parts.usage(usage);
         }
         Ok(false)

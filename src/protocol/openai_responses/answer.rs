@@ -6,13 +6,17 @@ use super::{
     items::{Progress, response},
     stop_from_incomplete,
 };
-use crate::protocol::{
-    failure,
-    json::{Json, RawObject, object},
-    neutral::{
-        Answer, Dialect, ErrorKind, Part, PartBody, ProviderError, Signature, Stop, ToolCall, Usage,
+use crate::{
+    protocol::{
+        failure,
+        json::{Json, RawObject, object},
+        neutral::{
+            Answer, Dialect, ErrorKind, Part, PartBody, ProviderError, Signature, Stop, ToolCall,
+            Usage,
+        },
+        translate::Show,
     },
-    translate::Show,
+    units::is_batch_tier,
 };
 
 #[derive(Deserialize)]
@@ -24,6 +28,7 @@ pub(super) struct Response {
     pub incomplete_details: Option<Incomplete>,
     pub output: Option<Vec<Item>>,
     pub usage: Option<WireUsage>,
+    pub service_tier: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -61,31 +66,43 @@ pub(super) struct WireUsage {
 struct InputDetails {
     cached_tokens: Option<u64>,
     cache_write_tokens: Option<u64>,
+    audio_tokens: Option<u64>,
+    image_tokens: Option<u64>,
 }
 
 #[derive(Deserialize)]
 struct OutputDetails {
     reasoning_tokens: Option<u64>,
+    audio_tokens: Option<u64>,
 }
 
 impl WireUsage {
-    pub fn usage(&self) -> Usage {
+    fn usage(&self) -> Usage {
         let input = self.input_tokens_details.as_ref();
         let cached = input.and_then(|details| details.cached_tokens);
         let written = input.and_then(|details| details.cache_write_tokens);
-        let reasoning =
-            self.output_tokens_details.as_ref().and_then(|details| details.reasoning_tokens);
+        let output = self.output_tokens_details.as_ref();
         Usage {
             input_tokens: self.input_tokens.unwrap_or(0),
             cache_read_tokens: cached.unwrap_or(0),
             cache_write_tokens: written.unwrap_or(0),
+            audio_input_tokens: input.and_then(|details| details.audio_tokens).unwrap_or(0),
+            image_input_tokens: input.and_then(|details| details.image_tokens).unwrap_or(0),
             output_tokens: self.output_tokens.unwrap_or(0),
-            reasoning_tokens: reasoning.unwrap_or(0),
+            reasoning_tokens: output.and_then(|details| details.reasoning_tokens).unwrap_or(0),
+            audio_output_tokens: output.and_then(|details| details.audio_tokens).unwrap_or(0),
+            ..Usage::default()
         }
     }
 }
 
 impl Response {
+    /// What it used, where it says so.
+    pub fn usage(&self) -> Option<Usage> {
+        let in_batch = self.service_tier.as_deref().is_some_and(is_batch_tier);
+        self.usage.as_ref().map(|usage| Usage { in_batch, ..usage.usage() })
+    }
+
     /// Why it ended; a failed response is its error.
     pub fn stop(&self) -> Result<Stop, ProviderError> {
         if let Some(error) = self.error.as_ref().filter(|error| !error.is_null()) {
@@ -124,7 +141,7 @@ impl Item {
 /// Reads a provider's answer; a body that is an error object is that error.
 pub fn read_answer(body: &[u8]) -> Result<Answer, ProviderError> {
     let wire: Response = serde_json::from_slice(body).map_err(ProviderError::malformed)?;
-    let stop = wire.stop()?;
+    let (stop, usage) = (wire.stop()?, wire.usage());
     let output = wire.output.ok_or_else(|| ProviderError::malformed("it has no output"))?;
     let model = wire.model.unwrap_or_default();
     let mut parts = Vec::new();
@@ -155,7 +172,7 @@ pub fn read_answer(body: &[u8]) -> Result<Answer, ProviderError> {
         parts: parts.into_iter().map(Part::new).collect(),
         stop,
         stop_sequence: None,
-        usage: wire.usage.as_ref().map(WireUsage::usage),
+        usage,
     };
     answer.settle_stop();
     Ok(answer)

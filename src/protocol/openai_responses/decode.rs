@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde::Deserialize;
 
-use super::answer::{Item, Response, WireUsage};
+use super::answer::{Item, Response};
 use crate::protocol::{
     failure,
     json::Json,
@@ -82,7 +82,7 @@ impl Decoder {
                 let Some(response) = wire.response else {
                     return Err(ProviderError::malformed("the last event has no response"));
                 };
-                if let Some(usage) = response.usage.as_ref().map(WireUsage::usage) {
+                if let Some(usage) = response.usage() {
                     parts.usage(usage);
                 }
                 parts.finish(response.stop()?, None);

@@ -131,7 +131,10 @@ fn percent_encoded(segment: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::neutral::PartBody;
+    use crate::{
+        protocol::{chunk::AnswerFacts, neutral::PartBody},
+        units::TokenCount,
+    };
 
     fn written(surface: Surface, body: &str, dialect: Dialect) -> serde_json::Value {
         let read = read_request(surface, body.as_bytes()).unwrap();
@@ -287,5 +290,55 @@ mod tests {
         let body = r#"{"model":"m","input":"x","text":{"verbosity":"low"},"verbosity":"high"}"#;
         let sent = written(Surface::OpenAiResponses, body, Dialect::OpenAiChat);
         assert_eq!(sent["verbosity"], "low");
+    }
+
+    #[test]
+    fn what_has_a_price_of_its_own_is_counted_apart_in_every_dialect() {
+        let counted = |dialect, body: &str| {
+            let answer = read_answer(dialect, body.as_bytes(), "m", None).unwrap();
+            TokenCount::from(answer.usage.unwrap())
+        };
+        let chat = r#"{"choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}],
+            "service_tier":"flex","usage":{"prompt_tokens":100,"completion_tokens":20,
+            "prompt_tokens_details":{"audio_tokens":30,"image_tokens":40},
+            "completion_tokens_details":{"audio_tokens":5}}}"#;
+        let spoken = TokenCount {
+            prompt_tokens: 100,
+            completion_tokens: 20,
+            audio_prompt_tokens: 30,
+            image_prompt_tokens: 40,
+            audio_completion_tokens: 5,
+            in_batch: true,
+            ..TokenCount::default()
+        };
+        assert_eq!(counted(Dialect::OpenAiChat, chat), spoken);
+        // The same where the bytes pass through.
+        assert_eq!(AnswerFacts::read(chat.as_bytes()).unwrap().usage, Some(spoken));
+        let responses = r#"{"status":"completed","output":[],"service_tier":"flex",
+            "usage":{"input_tokens":100,"output_tokens":20,
+            "input_tokens_details":{"audio_tokens":30,"image_tokens":40},
+            "output_tokens_details":{"audio_tokens":5}}}"#;
+        assert_eq!(counted(Dialect::OpenAiResponses, responses), spoken);
+        let gemini = r#"{"candidates":[{"content":{"parts":[{"text":"Hi"}]},"finishReason":"STOP"}],
+            "usageMetadata":{"promptTokenCount":100,"candidatesTokenCount":20,
+            "promptTokensDetails":[{"modality":"TEXT","tokenCount":30},
+                {"modality":"AUDIO","tokenCount":30},{"modality":"IMAGE","tokenCount":40}],
+            "candidatesTokensDetails":[{"modality":"AUDIO","tokenCount":5}]}}"#;
+        let usual = TokenCount { in_batch: false, ..spoken };
+        assert_eq!(counted(Dialect::Gemini, gemini), usual);
+        let anthropic = r#"{"content":[],"stop_reason":"end_turn","usage":{"input_tokens":10,
+            "cache_creation_input_tokens":70,"cache_read_input_tokens":20,"output_tokens":20,
+            "cache_creation":{"ephemeral_5m_input_tokens":10,"ephemeral_1h_input_tokens":60},
+            "service_tier":"batch"}}"#;
+        let written = TokenCount {
+            prompt_tokens: 100,
+            completion_tokens: 20,
+            cached_tokens: 20,
+            cache_write_tokens: 70,
+            cache_write_1h_tokens: 60,
+            in_batch: true,
+            ..TokenCount::default()
+        };
+        assert_eq!(counted(Dialect::Anthropic, anthropic), written);
     }
 }
