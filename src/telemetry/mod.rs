@@ -10,7 +10,7 @@ use std::{fmt::Write as _, time::Duration};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
-    registry::Registry,
+    registry::{Metric, Registry},
 };
 
 use crate::units::{NanoUsd, TokenCount};
@@ -111,96 +111,105 @@ pub struct Metrics {
     price_differs: Family<ModelLabel, Counter>,
 }
 
+/// Registers a metric under its name.
+fn kept<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
+    registry.register(name, help, metric.clone());
+    metric
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("weighbridge");
-        let request_seconds: Family<_, _, fn() -> Histogram> =
-            Family::new_with_constructor(|| Histogram::new(SECONDS));
-        let scores: Family<_, _, fn() -> Histogram> =
-            Family::new_with_constructor(|| Histogram::new(SCORES));
-        let metrics = Self {
-            requests: Family::default(),
-            request_seconds,
-            refused: Family::default(),
-            attempts: Family::default(),
-            tokens: Family::default(),
-            cost_nano_usd: Family::default(),
-            scores,
-            scoring: Family::default(),
-            scoring_seconds: Histogram::new(SCORING_SECONDS),
-            queue_depth: Gauge::default(),
-            in_flight: Gauge::default(),
-            lost_decisions: Gauge::default(),
-            usage_estimated: Counter::default(),
-            warnings: Family::default(),
-            reloads: Family::default(),
-            reload_failed: Gauge::default(),
-            ledger_waiting: Gauge::default(),
-            ledger_down: Gauge::default(),
-            price_differs: Family::default(),
-            registry: Registry::default(),
-        };
         let r = &mut registry;
-        r.register("requests", "Requests routed, by how they ended", metrics.requests.clone());
-        r.register(
-            "request_duration_seconds",
-            "From the whole request read to the whole answer sent",
-            metrics.request_seconds.clone(),
-        );
-        r.register("refused_requests", "Requests refused before routing", metrics.refused.clone());
-        r.register("upstream_attempts", "Attempts at providers", metrics.attempts.clone());
-        r.register("tokens", "Tokens as counted by providers", metrics.tokens.clone());
-        r.register(
-            "cost_nano_usd",
-            "Cost of answers in nano-dollars, exact",
-            metrics.cost_nano_usd.clone(),
-        );
-        r.register("score", "Scores given", metrics.scores.clone());
-        r.register("scoring", "Texts given to the classifier, by result", metrics.scoring.clone());
-        r.register(
-            "scoring_duration_seconds",
-            "From queueing a text to its score",
-            metrics.scoring_seconds.clone(),
-        );
-        r.register("scoring_queue_depth", "Texts waiting for a score", metrics.queue_depth.clone());
-        r.register("requests_in_flight", "Requests being answered", metrics.in_flight.clone());
-        r.register(
-            "decision_log_lost_lines",
-            "Lines of the decision log that could not be written",
-            metrics.lost_decisions.clone(),
-        );
-        r.register(
-            "usage_estimated",
-            "Answers whose tokens had to be estimated",
-            metrics.usage_estimated.clone(),
-        );
-        r.register(
-            "translation_warnings",
-            "What translations could not carry over",
-            metrics.warnings.clone(),
-        );
-        r.register("config_reloads", "Reloads of the configuration", metrics.reloads.clone());
-        r.register(
-            "config_reload_failed",
-            "1 while the configuration file is not the one in force",
-            metrics.reload_failed.clone(),
-        );
-        r.register(
-            "ledger_waiting_rows",
-            "Rows that wait for the ledger's store",
-            metrics.ledger_waiting.clone(),
-        );
-        r.register(
-            "ledger_store_down",
-            "1 while the ledger's store cannot be written",
-            metrics.ledger_down.clone(),
-        );
-        r.register(
-            "provider_cost_differs",
-            "Answers whose provider's own cost differs from ours by more than 1 %",
-            metrics.price_differs.clone(),
-        );
-        Self { registry, ..metrics }
+        let request_seconds: fn() -> Histogram = || Histogram::new(SECONDS);
+        let scores: fn() -> Histogram = || Histogram::new(SCORES);
+        Self {
+            requests: kept(r, "requests", "Requests routed, by how they ended", Family::default()),
+            request_seconds: kept(
+                r,
+                "request_duration_seconds",
+                "From the whole request read to the whole answer sent",
+                Family::new_with_constructor(request_seconds),
+            ),
+            refused: kept(
+                r,
+                "refused_requests",
+                "Requests refused before routing",
+                Family::default(),
+            ),
+            attempts: kept(r, "upstream_attempts", "Attempts at providers", Family::default()),
+            tokens: kept(r, "tokens", "Tokens as counted by providers", Family::default()),
+            cost_nano_usd: kept(
+                r,
+                "cost_nano_usd",
+                "Cost of answers in nano-dollars, exact",
+                Family::default(),
+            ),
+            scores: kept(r, "score", "Scores given", Family::new_with_constructor(scores)),
+            scoring: kept(
+                r,
+                "scoring",
+                "Texts given to the classifier, by result",
+                Family::default(),
+            ),
+            scoring_seconds: kept(
+                r,
+                "scoring_duration_seconds",
+                "From queueing a text to its score",
+                Histogram::new(SCORING_SECONDS),
+            ),
+            queue_depth: kept(
+                r,
+                "scoring_queue_depth",
+                "Texts waiting for a score",
+                Gauge::default(),
+            ),
+            in_flight: kept(r, "requests_in_flight", "Requests being answered", Gauge::default()),
+            lost_decisions: kept(
+                r,
+                "decision_log_lost_lines",
+                "Lines of the decision log that could not be written",
+                Gauge::default(),
+            ),
+            usage_estimated: kept(
+                r,
+                "usage_estimated",
+                "Answers whose tokens had to be estimated",
+                Counter::default(),
+            ),
+            warnings: kept(
+                r,
+                "translation_warnings",
+                "What translations could not carry over",
+                Family::default(),
+            ),
+            reloads: kept(r, "config_reloads", "Reloads of the configuration", Family::default()),
+            reload_failed: kept(
+                r,
+                "config_reload_failed",
+                "1 while the configuration file is not the one in force",
+                Gauge::default(),
+            ),
+            ledger_waiting: kept(
+                r,
+                "ledger_waiting_rows",
+                "Rows that wait for the ledger's store",
+                Gauge::default(),
+            ),
+            ledger_down: kept(
+                r,
+                "ledger_store_down",
+                "1 while the ledger's store cannot be written",
+                Gauge::default(),
+            ),
+            price_differs: kept(
+                r,
+                "provider_cost_differs",
+                "Answers whose provider's own cost differs from ours by more than 1 %",
+                Family::default(),
+            ),
+            registry,
+        }
     }
 }
 

@@ -113,6 +113,11 @@ impl Statement {
         statement
     }
 
+    /// Writes a comma, a placeholder, and its value.
+    pub(super) fn then(self, value: impl Into<Value>) -> Self {
+        self.text(", ").bind(value)
+    }
+
     /// Writes the values as `($1, $2)`.
     pub(super) fn bind_all<V: Into<Value>>(self, values: impl IntoIterator<Item = V>) -> Self {
         let mut statement = self.text("(");
