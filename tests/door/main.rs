@@ -23,6 +23,7 @@ mod scripted;
 mod several;
 mod streams;
 mod tidy;
+mod tls;
 mod train;
 mod translation;
 mod wordpiece;

@@ -37,7 +37,7 @@ use tokio::net::TcpListener;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::{access::Logins, error::AdminError};
-use super::error::ApiError;
+use super::{error::ApiError, tls::Shown};
 use crate::{
     gateway::{Gateway, House},
     ledger::{Ledger, now_ms, store::Actor},
@@ -114,7 +114,8 @@ pub async fn serve(
 ) -> std::io::Result<()> {
     let house = house.into();
     let grace = house.gateway().config().server.shutdown_grace;
-    super::serve_until(listener, router(house), stop, grace, async {}).await
+    let tls = Shown::new(&house, |config| config.admin.as_ref()?.tls.as_ref());
+    super::serve_until((listener, tls), router(house), stop, grace, async {}).await
 }
 
 /// Answers hold secrets and figures that no cache should keep.
