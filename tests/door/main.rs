@@ -20,6 +20,7 @@ mod operations;
 mod parity;
 mod reasoning;
 mod scripted;
+mod sessions;
 mod several;
 mod streams;
 mod tidy;

@@ -19,7 +19,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::house::{House, TWO_TIERS, json_of};
+use crate::house::{House, TWO_TIERS, header, json_of};
 
 const MASTER: &str = "master-0123456789";
 const LINES: &str = "tls_certificate = \"server.pem\"\ntls_key = \"server.key\"\n";
@@ -207,6 +207,10 @@ async fn a_callers_address_is_known_behind_tls() {
     }
     assert_eq!(from("192.0.2.1", MASTER).await.unwrap().status(), 429);
     assert_eq!(from("192.0.2.2", MASTER).await.unwrap().status(), 200);
+    let log_in = client.post(url.replace("config", "session"));
+    let log_in = log_in.header("content-type", "application/json");
+    let answer = log_in.body(json!({"token": MASTER}).to_string()).send().await.unwrap();
+    assert!(header(&answer, "set-cookie").ends_with("; Secure"));
     gate.house.close().await;
 }
 

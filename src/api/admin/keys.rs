@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use super::{
     Desk,
     access::{Master, Viewer},
-    actor, enforce,
+    enforce,
     error::{AdminError, Asking, Changing, created},
     new_id,
     read::{Id, Moment, Sent, Whole, checked_name, present},
@@ -15,6 +15,7 @@ use super::{
 };
 use crate::ledger::{
     Ledger, now_ms, secret,
+    store::Actor,
     tenant::{Key, Origin},
 };
 
@@ -153,7 +154,7 @@ pub(super) async fn list(_: Viewer, State(desk): State<Desk>) -> Result<Json<Key
     responses((status = 201, body = KeyWithSecret), Changing)
 )]
 pub(super) async fn create(
-    _: Master,
+    master: Master,
     State(desk): State<Desk>,
     Sent(new): Sent<NewKey>,
 ) -> Result<Response, AdminError> {
@@ -172,7 +173,7 @@ pub(super) async fn create(
         restrictions: restrictions(new.restrictions, desk.gateway().config())?,
         origin: Origin::Admin,
     };
-    let made = ledger.store().create_key(&actor(), &key).await;
+    let made = ledger.store().create_key(&master.actor(), &key).await;
     made.map_err(|error| AdminError::of_change(error, &key.id, "group"))?;
     enforce(&ledger).await?;
     Ok(created(KeyWithSecret { key: key.into(), secret: minted.secret }))
@@ -202,7 +203,7 @@ pub(super) async fn show(
     responses((status = 200, body = KeyView), Changing)
 )]
 pub(super) async fn change(
-    _: Master,
+    master: Master,
     State(desk): State<Desk>,
     Id(id): Id,
     Sent(change): Sent<KeyChange>,
@@ -212,7 +213,7 @@ pub(super) async fn change(
     let given = |given| restrictions(given, desk.gateway().config());
     let restrictions = change.restrictions.map(given).transpose()?;
     let ledger = desk.ledger()?;
-    let key = update(&ledger, &id, |key| {
+    let key = update(&ledger, master.actor(), &id, |key| {
         if let Some(name) = name {
             key.name = name;
         }
@@ -236,7 +237,7 @@ pub(super) async fn change(
     responses((status = 200, body = KeyWithSecret), Changing)
 )]
 pub(super) async fn rotate(
-    _: Master,
+    master: Master,
     State(desk): State<Desk>,
     Id(id): Id,
     Sent(rotation): Sent<Rotation>,
@@ -249,7 +250,7 @@ pub(super) async fn rotate(
     let ledger = desk.ledger()?;
     let minted = secret::mint(ledger.hash_key())?;
     let until_ms = now_ms() + grace_s * 1_000;
-    let key = update(&ledger, &id, |key| {
+    let key = update(&ledger, master.actor(), &id, |key| {
         let before = std::mem::replace(&mut key.hash, minted.hash.to_vec());
         key.previous = (grace_s > 0).then_some((before, until_ms));
         key.prefix = minted.prefix;
@@ -263,23 +264,23 @@ pub(super) async fn rotate(
     params(("id" = String, Path)), responses((status = 200, body = KeyView), Changing)
 )]
 pub(super) async fn revoke(
-    _: Master,
+    master: Master,
     State(desk): State<Desk>,
     Id(id): Id,
 ) -> Result<Json<KeyView>, AdminError> {
     let ledger = desk.ledger()?;
-    let key = update(&ledger, &id, |key| key.revoked_ms = Some(now_ms()));
+    let key = update(&ledger, master.actor(), &id, |key| key.revoked_ms = Some(now_ms()));
     Ok(Json(key.await?.into()))
 }
 
 /// Changes a key that may be changed here, and brings it into force.
 async fn update(
     ledger: &Ledger,
+    by: Actor,
     id: &str,
     change: impl FnOnce(&mut Key),
 ) -> Result<Key, AdminError> {
     let mut refused = None;
-    let by = actor();
     let key = ledger.store().update_key(&by, id, |key| {
         refused = match key {
             Key { origin: Origin::Configuration, .. } => {
