@@ -10,9 +10,15 @@ pub mod error;
 mod feedback;
 mod headers;
 mod operations;
+mod tls;
 mod visitor;
 
-use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::{Future, IntoFuture as _},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -26,11 +32,13 @@ use axum::{
     serve::ListenerExt,
 };
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
 use tokio::{net::TcpListener, sync::watch};
 
 use crate::gateway::{Gateway, House};
 use error::ApiError;
+use tls::{Shown, TlsListener};
 
 /// How long a client may take to send its body (chosen: a megabyte over a slow line).
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -82,7 +90,8 @@ pub async fn serve(
 ) -> std::io::Result<()> {
     let house = house.into();
     let grace = house.gateway().config().server.shutdown_grace;
-    serve_until(listener, router(house), stop, grace, async move {
+    let tls = Shown::new(&house, |config| config.server.tls.as_ref());
+    serve_until((listener, tls), router(house), stop, grace, async move {
         cancel.send_replace(true);
         // Streams write one last frame; then the connections are closed on whoever is left.
         tokio::time::sleep(LAST_WORDS).await;
@@ -92,7 +101,7 @@ pub async fn serve(
 
 /// Serves until `stop`, then waits up to `grace` for answers in flight, and then for `last`.
 async fn serve_until(
-    listener: TcpListener,
+    (listener, tls): (TcpListener, Option<Shown>),
     router: Router,
     stop: impl Future<Output = ()> + Send + 'static,
     grace: Duration,
@@ -103,10 +112,19 @@ async fn serve_until(
         stop.await;
         stopping.send_replace(true);
     };
-    // Small frames go out as they come. A socket that refuses is closed already.
-    let listener = listener.tap_io(|socket| drop(socket.set_nodelay(true)));
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    let server = axum::serve(listener, service).with_graceful_shutdown(stop);
+    // Small frames go out as they come. A socket that refuses is closed already.
+    let server = match tls {
+        None => {
+            let listener = listener.tap_io(|socket| drop(socket.set_nodelay(true)));
+            axum::serve(listener, service).with_graceful_shutdown(stop).into_future().boxed()
+        }
+        Some(tls) => {
+            let listener = TlsListener::new(listener, tls)
+                .tap_io(|stream| drop(stream.get_ref().0.set_nodelay(true)));
+            axum::serve(listener, service).with_graceful_shutdown(stop).into_future().boxed()
+        }
+    };
     let deadline = async move {
         // An error means that the server has ended by itself.
         let _ = stopped.wait_for(|stopping| *stopping).await;

@@ -65,6 +65,17 @@ pub(super) fn address(parts: &Parts, trusted: &[ipnet::IpNet]) -> Option<IpAddr>
     Some(behind_proxies(peer.ip(), &parts.headers, is_trusted))
 }
 
+/// Whether the caller spoke TLS to a trusted proxy, which says so in `x-forwarded-proto`.
+pub(super) fn came_encrypted(parts: &Parts, trusted: &[ipnet::IpNet]) -> bool {
+    let Some(ConnectInfo(peer)) = parts.extensions.get::<ConnectInfo<SocketAddr>>() else {
+        return false;
+    };
+    let is_trusted = trusted.iter().any(|network| network.contains(&peer.ip().to_canonical()));
+    let said = parts.headers.get_all("x-forwarded-proto").iter().next_back();
+    let said = said.and_then(|line| line.to_str().ok()?.rsplit(',').next());
+    is_trusted && said.is_some_and(|scheme| scheme.trim().eq_ignore_ascii_case("https"))
+}
+
 fn behind_proxies(
     peer: IpAddr,
     headers: &HeaderMap,

@@ -1,6 +1,7 @@
 //! `serve` and `mock`.
 
 use std::{
+    io::Write as _,
     net::SocketAddr,
     path::Path,
     process::ExitCode,
@@ -60,7 +61,7 @@ pub fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
 pub fn mock(args: &MockArgs) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(async {
         let listener = bind(args.listen).await?;
-        println!("the scripted upstream listens on http://{}/v1", listener.local_addr()?);
+        say(&format!("the scripted upstream listens on http://{}/v1", listener.local_addr()?));
         ScriptedUpstream::new().serve(listener, interrupted()?).await?;
         anyhow::Ok(())
     })?;
@@ -158,10 +159,10 @@ async fn open_ledger(config: &Config) -> anyhow::Result<Option<Arc<Ledger>>> {
     Ok(Some(ledger))
 }
 
-/// Reloads on SIGHUP and, where the configuration says so, when its file changes. Failures are
-/// told by the house itself.
+/// Reloads on SIGHUP and, where the configuration says so, when its file, a certificate or a key
+/// changes. Failures are told by the house itself.
 async fn reload_when_asked(house: House, mut hung_up: tokio::signal::unix::Signal) {
-    let mut changed = file_state(&house);
+    let mut known = states(&house);
     loop {
         let watches = house.gateway().config().server.watch;
         tokio::select! {
@@ -171,12 +172,12 @@ async fn reload_when_asked(house: House, mut hung_up: tokio::signal::unix::Signa
                 }
             }
             () = tokio::time::sleep(WATCH_EVERY), if watches => {
-                if file_state(&house) == changed {
+                if states(&house) == known {
                     continue;
                 }
             }
         }
-        changed = file_state(&house);
+        known = states(&house);
         drop(house.reload().await);
     }
 }
@@ -184,9 +185,15 @@ async fn reload_when_asked(house: House, mut hung_up: tokio::signal::unix::Signa
 /// How often a watched file is looked at.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
-/// What changes when somebody writes the file.
-fn file_state(house: &House) -> Option<(SystemTime, u64)> {
-    let metadata = std::fs::metadata(house.file()?).ok()?;
+/// What changes when somebody writes one of the configuration's files, or names others.
+fn states(house: &House) -> Vec<Option<(SystemTime, u64)>> {
+    let gateway = house.gateway();
+    let files = house.file().into_iter().chain(gateway.config().tls_files());
+    files.map(file_state).collect()
+}
+
+fn file_state(file: &Path) -> Option<(SystemTime, u64)> {
+    let metadata = std::fs::metadata(file).ok()?;
     Some((metadata.modified().ok()?, metadata.len()))
 }
 
@@ -225,7 +232,7 @@ async fn config_from_environment() -> anyhow::Result<(Config, String)> {
     Ok((found.config, sentence.to_owned()))
 }
 
-/// The lines a person sees once everything is ready.
+/// What a person sees once everything is ready. That nobody reads it is no reason to stop.
 fn greet(
     gateway: &Gateway,
     model: &crate::classify::model::Model,
@@ -233,23 +240,38 @@ fn greet(
     admin: Option<SocketAddr>,
     found: Option<&str>,
 ) {
-    if let Some(found) = found {
-        println!("{found}");
-    }
     let config = gateway.config();
     let policies: Vec<_> = config.policies.iter().map(|policy| policy.name()).collect();
-    println!(
-        "weighbridge {} listens on http://{address}/v1 (policies: {}; {} models; classifier: {} on {}){}",
+    let mut lines: Vec<String> = found.map(str::to_owned).into_iter().collect();
+    lines.push(format!(
+        "weighbridge {} listens on {}://{address}/v1 (policies: {}; {} models; classifier: {} on {})",
         env!("CARGO_PKG_VERSION"),
+        scheme(config.server.tls.is_some()),
         if policies.is_empty() { "none".to_owned() } else { policies.join(", ") },
         config.models.len(),
         model.name(),
         model.encoder_name(),
-        admin.map(|at| format!("\nthe admin API listens on http://{at}/admin")).unwrap_or_default(),
-    );
-    if !gateway.ledger().is_some_and(|ledger| ledger.has_keys()) {
-        println!("no keys: whoever reaches {address} may use the gateway");
+    ));
+    if let Some(at) = admin {
+        let scheme = scheme(config.admin.as_ref().is_some_and(|admin| admin.tls.is_some()));
+        lines.push(format!("the admin API listens on {scheme}://{at}/admin"));
     }
+    if !gateway.ledger().is_some_and(|ledger| ledger.has_keys()) {
+        lines.push(format!("no keys: whoever reaches {address} may use the gateway"));
+    }
+    say(&lines.join("\n"));
+}
+
+/// Prints to whoever reads.
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    if let Err(error) = writeln!(out, "{text}").and_then(|()| out.flush()) {
+        tracing::debug!(%error, "nobody reads the output");
+    }
+}
+
+fn scheme(is_encrypted: bool) -> &'static str {
+    if is_encrypted { "https" } else { "http" }
 }
 
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -7,6 +7,7 @@ use sha2::{Digest as _, Sha256};
 use super::{
     build::Environment,
     reader::{Located, Section},
+    tls::{Tls, tls},
 };
 use crate::ledger::secret::same;
 
@@ -20,6 +21,8 @@ const MIN_TOKEN_BYTES: usize = 16;
 pub struct AdminConfig {
     /// Where the admin API listens.
     pub listen: SocketAddr,
+    /// What it shows callers; `None` speaks plain HTTP.
+    pub tls: Option<Tls>,
     /// Opens everything.
     pub master: Option<Token>,
     /// Opens what only reads.
@@ -38,13 +41,20 @@ impl AdminConfig {
 pub struct Token([u8; 32]);
 
 impl Token {
-    fn new(text: &str) -> Self {
+    /// Keeps the hash of a token's text.
+    pub fn new(text: &str) -> Self {
         Self(Sha256::digest(text.as_bytes()).into())
     }
 
     /// Whether `shown` is this token, in a time that does not tell where they differ.
     pub fn is(&self, shown: &str) -> bool {
-        same(&self.0, &Self::new(shown).0)
+        *self == Self::new(shown)
+    }
+}
+
+impl PartialEq for Token {
+    fn eq(&self, other: &Self) -> bool {
+        same(&self.0, &other.0)
     }
 }
 
@@ -56,7 +66,8 @@ impl fmt::Debug for Token {
 
 /// Reads the table. Paths in it are relative to `directory`.
 pub fn admin(section: Section<'_>, directory: &Path, environment: Environment<'_>) -> AdminConfig {
-    let listen = listen(&section);
+    let tls = tls(&section, directory);
+    let listen = listen(&section, tls.is_some());
     let reader = Tokens { section: &section, directory, environment };
     let master = reader.read("token_env", "token_file", Some(TOKEN_ENV));
     let viewer = reader.read("viewer_token_env", "viewer_token_file", None);
@@ -68,12 +79,12 @@ pub fn admin(section: Section<'_>, directory: &Path, environment: Environment<'_
         section.error(viewer.span.clone(), "viewer_token_env", message, Some(suggestion));
     }
     let token = |text: Option<Located<String>>| text.map(|text| Token::new(&text.value));
-    let config = AdminConfig { listen, master: token(master), viewer: token(viewer) };
+    let config = AdminConfig { listen, tls, master: token(master), viewer: token(viewer) };
     section.finish();
     config
 }
 
-fn listen(section: &Section<'_>) -> SocketAddr {
+fn listen(section: &Section<'_>, is_encrypted: bool) -> SocketAddr {
     let default = SocketAddr::from(([127, 0, 0, 1], 8081));
     let Some(listen) = section.str("listen") else { return default };
     let Ok(address) = listen.value.parse::<SocketAddr>() else {
@@ -82,10 +93,9 @@ fn listen(section: &Section<'_>) -> SocketAddr {
         section.error(listen.span, "listen", message, Some(suggestion));
         return default;
     };
-    if !address.ip().is_loopback() {
+    if !address.ip().is_loopback() && !is_encrypted {
         let message = format!("whoever listens in on the way to {address} reads the admin token");
-        let suggestion =
-            "listen on 127.0.0.1, or put a proxy with TLS before it and let nothing else reach it";
+        let suggestion = "listen on 127.0.0.1, or set `tls_certificate` and `tls_key`, or let only a proxy with TLS reach it";
         section.warn(listen.span, "listen", message, Some(suggestion.to_owned()));
     }
     address

@@ -13,6 +13,7 @@ use super::{
     ledger::{ledger, redis},
     provider::{catalogued, provider},
     reader::{Located, Problem, Report, Section, did_you_mean},
+    tls::tls,
 };
 use crate::{
     classify::{encoder::KernelChoice, model::Device, queue::QueueSettings},
@@ -38,7 +39,7 @@ pub fn build(text: &str, directory: &Path, environment: Environment<'_>) -> (Con
     }
     let root = Section::new(String::new(), table.span(), table.get_ref(), &report);
     let mut config = Config {
-        server: root.section("server").map(server).unwrap_or_default(),
+        server: root.section("server").map(|one| server(one, directory)).unwrap_or_default(),
         classifier: root.section("classifier").map(classifier).unwrap_or_default(),
         decisions: root.section("decisions").map(decisions).unwrap_or_default(),
         ledger: root.section("ledger").map(|section| ledger(section, directory)),
@@ -124,8 +125,8 @@ fn local_catalogue(root: &Section<'_>, directory: &Path) -> (Models, PathBuf) {
     (models, path)
 }
 
-fn server(section: Section<'_>) -> ServerConfig {
-    let mut server = ServerConfig::default();
+fn server(section: Section<'_>, directory: &Path) -> ServerConfig {
+    let mut server = ServerConfig { tls: tls(&section, directory), ..ServerConfig::default() };
     if let Some(listen) = section.str("listen") {
         match listen.value.parse() {
             Ok(address) => server.listen = address,

@@ -16,6 +16,7 @@ mod ledger;
 mod provider;
 mod reader;
 pub mod template;
+mod tls;
 
 use std::{
     collections::BTreeMap,
@@ -29,6 +30,7 @@ use std::{
 pub use admin::{AdminConfig, Token};
 use ipnet::IpNet;
 pub use reader::{Problem, did_you_mean};
+pub use tls::Tls;
 
 use crate::{
     classify::{model::LoadOptions, queue::QueueSettings},
@@ -70,6 +72,13 @@ pub struct Config {
 }
 
 impl Config {
+    /// The files of the listeners' certificates and keys.
+    pub fn tls_files(&self) -> impl Iterator<Item = &Path> {
+        let admin = self.admin.as_ref().and_then(|admin| admin.tls.as_ref());
+        let files = self.server.tls.iter().chain(admin).flat_map(|tls| &tls.files);
+        files.map(PathBuf::as_path)
+    }
+
     /// The card of a model of this provider that is not configured, with what the catalogue
     /// knows of it.
     pub fn unconfigured(&self, name: &str, provider: &str, upstream_name: &str) -> ModelCard {
@@ -122,6 +131,8 @@ pub struct Origins {
 pub struct ServerConfig {
     /// Where the gateway listens.
     pub listen: SocketAddr,
+    /// What it shows callers; `None` speaks plain HTTP.
+    pub tls: Option<Tls>,
     /// Largest request body in bytes.
     pub max_body_bytes: usize,
     /// Largest answer that is not streamed, in bytes.
@@ -151,6 +162,7 @@ impl Default for ServerConfig {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            tls: None,
             max_body_bytes: 32 * 1024 * 1024,
             max_answer_bytes: 32 * 1024 * 1024,
             shutdown_grace: Duration::from_secs(30),

@@ -6,6 +6,9 @@ pub const TEMPLATE: &str = r#"# Weighbridge configuration. `weighbridge check` t
 
 [server]
 listen = "127.0.0.1:8080"
+# tls_certificate = "fullchain.pem"  # HTTPS, with the key in tls_key; both relative to this file
+# tls_key = "privkey.pem"
+# watch = true                       # reload when this file, the certificate or the key changes
 # max_body_bytes = 33554432          # larger requests get 413
 # max_answer_bytes = 33554432        # larger answers that are not streamed are an error
 # shutdown_grace_ms = 30000          # how long a shutdown waits for answers in flight
@@ -38,6 +41,7 @@ listen = "127.0.0.1:8080"
 # [admin]                              # the admin API
 # listen = "127.0.0.1:8081"
 # token_env = "WEIGHBRIDGE_ADMIN_TOKEN"
+# tls_certificate = "fullchain.pem"    # and tls_key, as under [server]
 
 # What is known of models without configuration: `weighbridge models --all` lists it, and
 # `weighbridge models --refresh FILE|URL` takes newer facts from LiteLLM's public price list.

@@ -146,6 +146,8 @@ struct Fixed {
     decisions: DecisionLogSettings,
     ledger: Option<LedgerSettings>,
     admin: Option<SocketAddr>,
+    /// Whether the listeners speak TLS. With which certificate, any reload changes.
+    tls: (bool, bool),
 }
 
 fn fixed(config: &Config) -> Fixed {
@@ -156,6 +158,7 @@ fn fixed(config: &Config) -> Fixed {
         decisions: config.decisions.clone(),
         ledger: config.ledger.clone(),
         admin: admin.map(|AdminConfig { listen, .. }| *listen),
+        tls: (config.server.tls.is_some(), admin.is_some_and(|admin| admin.tls.is_some())),
     }
 }
 
@@ -166,6 +169,8 @@ fn changed(before: &Fixed, after: &Fixed) -> Vec<&'static str> {
         ("[decisions]", before.decisions != after.decisions),
         ("[ledger]", before.ledger != after.ledger),
         ("[admin] listen", before.admin != after.admin),
+        ("[server] tls_certificate, tls_key", before.tls.0 != after.tls.0),
+        ("[admin] tls_certificate, tls_key", before.tls.1 != after.tls.1),
     ]
     .into_iter()
     .filter_map(|(name, changed)| changed.then_some(name))

@@ -56,7 +56,11 @@ pub fn hash_key() -> Result<[u8; 32], NoRandomness> {
     random_bytes()
 }
 
-fn random_bytes() -> Result<[u8; 32], NoRandomness> {
+/// 256 bits that nobody can guess.
+///
+/// # Errors
+/// When there is no source of randomness.
+pub fn random_bytes() -> Result<[u8; 32], NoRandomness> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes)?;
     Ok(bytes)

@@ -148,16 +148,19 @@ impl House {
         let bookkeeper = bookkeeper.map(tokio::spawn);
         let gateway = Arc::new(gateway.with_decision_log(log).with_ledger(ledger));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base = format!("http://{}", listener.local_addr().unwrap());
+        let scheme = |is_encrypted| if is_encrypted { "https" } else { "http" };
+        let address = listener.local_addr().unwrap();
+        let base = format!("{}://{address}", scheme(gateway.config().server.tls.is_some()));
         let (stop, stopped) = oneshot::channel();
         let stopped = async move {
             let _ = stopped.await;
         };
         let house = gateway::House::new(Arc::clone(&gateway), file);
         let mut admin = None;
-        if gateway.config().admin.as_ref().is_some_and(|admin| admin.has_token()) {
+        if let Some(found) = gateway.config().admin.as_ref().filter(|admin| admin.has_token()) {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            admin = Some(format!("http://{}", listener.local_addr().unwrap()));
+            let address = listener.local_addr().unwrap();
+            admin = Some(format!("{}://{address}", scheme(found.tls.is_some())));
             tokio::spawn(api::admin::serve(listener, house.clone(), std::future::pending()));
         }
         let server = tokio::spawn(api::serve(listener, house, cancel, stopped));

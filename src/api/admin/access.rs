@@ -1,7 +1,11 @@
-//! Who may use the admin API: a token in `Authorization: Bearer …`, and nothing else.
+//! Who may use the admin API: a token in `Authorization: Bearer …`, or a browser's session.
 //!
 //! Handlers take [`Viewer`] to read and [`Master`] to change, as their first argument, so that
 //! nothing of a stranger's request is looked at. Wrong tokens are counted by address.
+//!
+//! A browser adds a cookie to requests that somebody else's page makes, so that a change by cookie
+//! must also repeat the session's token in `x-csrf-token`, and where the browser says whose page
+//! it was (`Sec-Fetch-Site`, else `Origin`), that must be this one.
 
 use std::{
     collections::HashMap,
@@ -10,10 +14,28 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::{extract::FromRequestParts, http::request::Parts};
+use axum::{
+    extract::FromRequestParts,
+    http::{header, request::Parts},
+};
 
-use super::{Desk, error::AdminError};
-use crate::api::{headers::bearer, visitor::address};
+use super::{
+    Desk,
+    error::AdminError,
+    sessions::{Session, is_csrf_token},
+};
+use crate::{
+    api::{
+        headers::bearer,
+        visitor::{address, came_encrypted},
+    },
+    config::{AdminConfig, Token},
+    gateway::Gateway,
+    ledger::{now_ms, store::Actor},
+};
+
+/// The cookie of a session.
+pub(super) const COOKIE: &str = "weighbridge_session";
 
 /// Wrong tokens from an address in [`WINDOW`], after which it is not listened to (chosen: a
 /// person's slips, and no way to try tokens).
@@ -28,13 +50,32 @@ const MAX_ADDRESSES: usize = 1_024;
 pub(super) struct Viewer;
 
 /// A caller who may change things.
-pub(super) struct Master;
+pub(super) struct Master {
+    by: &'static str,
+}
+
+impl Master {
+    /// Who is written down for a change.
+    pub(super) fn actor(&self) -> Actor {
+        Actor { name: self.by.to_owned(), now_ms: now_ms() }
+    }
+}
 
 /// What a token opens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Access {
+pub(super) enum Access {
     Read,
     Change,
+}
+
+impl Access {
+    /// The token that opens this much, by the configuration in force.
+    fn token(self, admin: Option<&AdminConfig>) -> Option<&Token> {
+        match self {
+            Self::Read => admin?.viewer.as_ref(),
+            Self::Change => admin?.master.as_ref(),
+        }
+    }
 }
 
 impl FromRequestParts<Desk> for Viewer {
@@ -50,33 +91,142 @@ impl FromRequestParts<Desk> for Master {
 
     async fn from_request_parts(parts: &mut Parts, desk: &Desk) -> Result<Self, AdminError> {
         match admit(parts, desk)? {
-            Access::Change => Ok(Self),
-            Access::Read => Err(AdminError::ReadOnly),
+            (Access::Change, by) => Ok(Self { by }),
+            (Access::Read, _) => Err(AdminError::ReadOnly),
         }
     }
 }
 
-/// What the request's token opens, by the configuration in force.
-fn admit(parts: &Parts, desk: &Desk) -> Result<Access, AdminError> {
+/// What the request's token or session opens, and who it is in the audit log.
+fn admit(parts: &Parts, desk: &Desk) -> Result<(Access, &'static str), AdminError> {
+    let stranger = Stranger::new(parts, desk)?;
+    if let Some(shown) = bearer(&parts.headers) {
+        let opened = stranger.show(desk, shown).map(|(access, _)| (access, "admin"));
+        return opened.map_err(|error| match error {
+            AdminError::WrongToken(_) => AdminError::WrongToken("authorization"),
+            other => other,
+        });
+    }
+    match member(parts, desk, stranger) {
+        Ok(member) => Ok((member.session.access, "admin session")),
+        Err(AdminError::NoSession) if cookie(parts).is_none() => Err(AdminError::NoToken),
+        Err(error) => Err(error),
+    }
+}
+
+/// Somebody who is listened to, and has shown nothing yet.
+pub(super) struct Stranger {
+    address: Option<IpAddr>,
+    is_encrypted: bool,
+}
+
+impl FromRequestParts<Desk> for Stranger {
+    type Rejection = AdminError;
+
+    async fn from_request_parts(parts: &mut Parts, desk: &Desk) -> Result<Self, AdminError> {
+        let stranger = Self::new(parts, desk)?;
+        if is_of_another_site(parts) { Err(AdminError::CrossSite) } else { Ok(stranger) }
+    }
+}
+
+impl Stranger {
+    fn new(parts: &Parts, desk: &Desk) -> Result<Self, AdminError> {
+        let gateway = desk.gateway();
+        let trusted = gateway.config().server.trusted_proxies.as_slice();
+        let address = address(parts, trusted);
+        // Who has failed too often is not listened to even with the right token: it would say so.
+        if let Some(wait) = desk.logins.blocked_for(address, Instant::now()) {
+            return Err(AdminError::TooManyFailures(wait));
+        }
+        Ok(Self { address, is_encrypted: desk.is_encrypted || came_encrypted(parts, trusted) })
+    }
+
+    /// What this token opens. A wrong one is counted.
+    pub(super) fn show(&self, desk: &Desk, shown: &str) -> Result<(Access, Token), AdminError> {
+        let gateway = desk.gateway();
+        let admin = gateway.config().admin.as_ref();
+        for access in [Access::Change, Access::Read] {
+            if let Some(token) = access.token(admin).filter(|token| token.is(shown)) {
+                return Ok((access, token.clone()));
+            }
+        }
+        desk.logins.failed(self.address, Instant::now());
+        tracing::warn!(address = self.address(), "a wrong admin token");
+        Err(AdminError::WrongToken("token"))
+    }
+
+    /// For the log.
+    pub(super) fn address(&self) -> Option<impl tracing::Value> {
+        self.address.map(tracing::field::display)
+    }
+
+    /// Whether the caller speaks TLS, to this gateway or to a trusted proxy.
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.is_encrypted
+    }
+}
+
+/// A browser with a session.
+pub(super) struct Member {
+    /// What its cookie says.
+    pub(super) shown: String,
+    pub(super) session: Session,
+    /// Whether it speaks TLS.
+    pub(super) is_encrypted: bool,
+}
+
+impl FromRequestParts<Desk> for Member {
+    type Rejection = AdminError;
+
+    async fn from_request_parts(parts: &mut Parts, desk: &Desk) -> Result<Self, AdminError> {
+        member(parts, desk, Stranger::new(parts, desk)?)
+    }
+}
+
+/// The cookie's session, if the request may be its browser's own wish.
+fn member(parts: &Parts, desk: &Desk, stranger: Stranger) -> Result<Member, AdminError> {
+    let shown = cookie(parts).ok_or(AdminError::NoSession)?;
     let gateway = desk.gateway();
-    let address = address(parts, gateway.config().server.trusted_proxies.as_slice());
-    let now = Instant::now();
-    // Who has failed too often is not listened to even with the right token: it would say so.
-    if let Some(wait) = desk.logins.blocked_for(address, now) {
-        return Err(AdminError::TooManyFailures(wait));
+    let session = desk.sessions.find(shown, Instant::now(), |session| in_force(session, &gateway));
+    let session = session.ok_or(AdminError::NoSession)?;
+    if !parts.method.is_safe() {
+        if is_of_another_site(parts) {
+            return Err(AdminError::CrossSite);
+        }
+        let repeated = parts.headers.get("x-csrf-token").map(|token| token.to_str());
+        if !repeated.is_some_and(|token| is_csrf_token(shown, token.unwrap_or_default())) {
+            return Err(AdminError::NoCsrfToken);
+        }
     }
-    let shown = bearer(&parts.headers).ok_or(AdminError::NoToken)?;
-    let admin = gateway.config().admin.as_ref();
-    let opens = |token: Option<&crate::config::Token>| token.is_some_and(|token| token.is(shown));
-    if opens(admin.and_then(|admin| admin.master.as_ref())) {
-        return Ok(Access::Change);
+    Ok(Member { shown: shown.to_owned(), session, is_encrypted: stranger.is_encrypted })
+}
+
+fn in_force(session: &Session, gateway: &Gateway) -> bool {
+    let token = session.access.token(gateway.config().admin.as_ref());
+    token.is_some_and(|token| *token == session.token)
+}
+
+/// The session's cookie. HTTP/2 may send a line for each cookie (RFC 9113 §8.2.3).
+fn cookie(parts: &Parts) -> Option<&str> {
+    let lines = parts.headers.get_all(header::COOKIE).into_iter();
+    let mut cookies = lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(';'));
+    cookies.find_map(|cookie| match cookie.trim().split_once('=') {
+        Some((COOKIE, shown)) => Some(shown),
+        _ => None,
+    })
+}
+
+/// Whether a browser says that another site's page makes this request (Fetch Metadata; browsers
+/// without it name an origin, which must be the host that was asked). Programs say neither.
+fn is_of_another_site(parts: &Parts) -> bool {
+    let text = |name| parts.headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    if let Some(site) = text("sec-fetch-site") {
+        return !matches!(site, "same-origin" | "none");
     }
-    if opens(admin.and_then(|admin| admin.viewer.as_ref())) {
-        return Ok(Access::Read);
-    }
-    desk.logins.failed(address, now);
-    tracing::warn!(address = address.map(tracing::field::display), "a wrong admin token");
-    Err(AdminError::WrongToken)
+    let Some(origin) = text("origin") else { return false };
+    let asked = parts.uri.authority().map(|authority| authority.as_str()).or_else(|| text("host"));
+    let host = origin.split_once("://").map(|(_, host)| host);
+    !matches!((host, asked), (Some(host), Some(asked)) if host.eq_ignore_ascii_case(asked))
 }
 
 /// Failures by address. An address that nobody knows counts as one address.

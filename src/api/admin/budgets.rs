@@ -7,7 +7,6 @@ use utoipa::ToSchema;
 use super::{
     Desk,
     access::{Master, Viewer},
-    actor,
     budget_values::{Percent, amount, check_model, shares, time_zone, window},
     enforce,
     error::{AdminError, Asking, Changing, created, gone},
@@ -208,13 +207,13 @@ pub(super) async fn list(
     request_body = NewBudget, responses((status = 201, body = BudgetView), Changing)
 )]
 pub(super) async fn create(
-    _: Master,
+    master: Master,
     State(desk): State<Desk>,
     Sent(new): Sent<NewBudget>,
 ) -> Result<Response, AdminError> {
     let ledger = desk.ledger()?;
     let budget = budget(new, desk.gateway().config())?;
-    let made = ledger.store().create_budget(&actor(), &budget).await;
+    let made = ledger.store().create_budget(&master.actor(), &budget).await;
     made.map_err(|error| AdminError::of_change(error, &budget.id, "scope.id"))?;
     enforce(&ledger).await?;
     Ok(created(view(budget, &ledger).await))
@@ -241,7 +240,7 @@ pub(super) async fn show(
     responses((status = 200, body = BudgetView), Changing)
 )]
 pub(super) async fn change(
-    _: Master,
+    master: Master,
     State(desk): State<Desk>,
     Id(id): Id,
     Sent(change): Sent<BudgetChange>,
@@ -252,7 +251,7 @@ pub(super) async fn change(
     let window = change.window.map(|text| window(unit, Some(text))).transpose()?;
     let time_zone = change.time_zone.map(|name| name.map(time_zone).transpose()).transpose()?;
     let warn_at_percent = change.warn_at_percent.map(shares).transpose()?;
-    let by = actor();
+    let by = master.actor();
     let changed = ledger.store().update_budget(&by, &id, |budget| {
         budget.amount = amount.unwrap_or(budget.amount);
         budget.window = window.unwrap_or(budget.window);
@@ -276,13 +275,13 @@ pub(super) async fn change(
     params(("id" = String, Path)), responses((status = 204), Changing)
 )]
 pub(super) async fn delete(
-    _: Master,
+    master: Master,
     State(desk): State<Desk>,
     Id(id): Id,
 ) -> Result<Response, AdminError> {
     let ledger = desk.ledger()?;
     find_own(&ledger, &id).await?;
-    ledger.store().delete_budget(&actor(), &id).await?;
+    ledger.store().delete_budget(&master.actor(), &id).await?;
     enforce(&ledger).await?;
     Ok(gone())
 }

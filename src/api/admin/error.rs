@@ -21,14 +21,26 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AdminError {
     /// No token.
-    #[error("an admin token is needed: send it as `Authorization: Bearer …`")]
+    #[error(
+        "an admin token is needed: send it as `Authorization: Bearer …`, or log in with \
+         `POST /admin/session`"
+    )]
     NoToken,
-    /// A token that opens nothing.
+    /// A token that opens nothing, and where it was shown.
     #[error(
         "the token is not the one of `token_env` or `viewer_token_env` under [admin] in the \
          configuration"
     )]
-    WrongToken,
+    WrongToken(&'static str),
+    /// A cookie of no session, or none.
+    #[error("there is no such session, or it is over: log in with `POST /admin/session`")]
+    NoSession,
+    /// A change by cookie without the session's token.
+    #[error("a change by cookie needs the session's `csrf_token` in the header `x-csrf-token`")]
+    NoCsrfToken,
+    /// The page of another site makes the browser send this.
+    #[error("the browser says that another site's page sent this: such requests are not taken")]
+    CrossSite,
     /// A viewer who wants to change something.
     #[error("a viewer's token only reads: use the master token")]
     ReadOnly,
@@ -119,8 +131,8 @@ impl AdminError {
 
     fn status(&self) -> StatusCode {
         match self {
-            Self::NoToken | Self::WrongToken => StatusCode::UNAUTHORIZED,
-            Self::ReadOnly => StatusCode::FORBIDDEN,
+            Self::NoToken | Self::WrongToken(_) | Self::NoSession => StatusCode::UNAUTHORIZED,
+            Self::ReadOnly | Self::NoCsrfToken | Self::CrossSite => StatusCode::FORBIDDEN,
             Self::TooManyFailures(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::NoLedger | Self::Missing { .. } => StatusCode::NOT_FOUND,
             Self::Shape { .. } => StatusCode::BAD_REQUEST,
@@ -153,8 +165,11 @@ impl AdminError {
     /// One word for each kind of error, for programs.
     fn code(&self) -> &'static str {
         match self {
-            Self::NoToken | Self::WrongToken => "caller_unauthenticated",
+            Self::NoToken | Self::WrongToken(_) => "caller_unauthenticated",
+            Self::NoSession => "caller_no_session",
             Self::ReadOnly => "caller_forbidden",
+            Self::NoCsrfToken => "caller_no_csrf_token",
+            Self::CrossSite => "caller_cross_site",
             Self::TooManyFailures(_) => "caller_too_many_failures",
             Self::NoLedger => "gateway_no_ledger",
             Self::Shape { .. } => "caller_invalid_request",
@@ -189,7 +204,10 @@ impl AdminError {
             Self::Shape { param, .. } => param.clone(),
             Self::Value { param, .. } => Some((*param).to_owned()),
             Self::Conflict { param, .. } => param.map(str::to_owned),
-            Self::NoToken | Self::WrongToken => Some("authorization".to_owned()),
+            Self::NoToken => Some("authorization".to_owned()),
+            Self::WrongToken(param) => Some((*param).to_owned()),
+            Self::NoSession => Some("cookie".to_owned()),
+            Self::NoCsrfToken => Some("x-csrf-token".to_owned()),
             Self::Store(StoreError::NameTaken { .. }) => Some("name".to_owned()),
             Self::Store(StoreError::WrongParent { .. }) => Some("parent".to_owned()),
             Self::Store(StoreError::TooMuch) => Some("by".to_owned()),
@@ -320,7 +338,7 @@ pub(super) enum Asking {
     /// The path or a parameter is not of the schema.
     #[response(status = 400)]
     Shape(ErrorBody),
-    /// No token, or a wrong one.
+    /// No token or session, or a wrong one.
     #[response(status = 401)]
     Token(ErrorBody),
     /// Nothing has this id, or no ledger is kept.
@@ -347,10 +365,10 @@ pub(super) enum Changing {
     /// The path or the body is not of the schema.
     #[response(status = 400)]
     Shape(ErrorBody),
-    /// No token, or a wrong one.
+    /// No token or session, or a wrong one.
     #[response(status = 401)]
     Token(ErrorBody),
-    /// A viewer's token.
+    /// A viewer, or a change by cookie that the session's own page did not ask for.
     #[response(status = 403)]
     ReadOnly(ErrorBody),
     /// Nothing has this id, or no ledger is kept.

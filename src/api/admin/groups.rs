@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use super::{
     Desk,
     access::{Master, Viewer},
-    actor, enforce,
+    enforce,
     error::{AdminError, Asking, Changing, created, gone},
     keys::OriginView,
     read::{Moment, Sent, checked_name, in_path, present},
@@ -161,14 +161,14 @@ pub(super) async fn list(
     responses((status = 201, body = GroupView), Changing)
 )]
 pub(super) async fn create(
-    _: Master,
+    master: Master,
     State(desk): State<Desk>,
     at: AtLevel,
     Sent(new): Sent<NewGroup>,
 ) -> Result<Response, AdminError> {
     let ledger = desk.ledger()?;
     let group = Group::new(at.level, checked_name(new.name)?, new.parent, now_ms());
-    let made = ledger.store().create_group(&actor(), &group).await;
+    let made = ledger.store().create_group(&master.actor(), &group).await;
     made.map_err(|error| AdminError::of_change(error, &group.id, "parent"))?;
     enforce(&ledger).await?;
     Ok(created(GroupView::from(group)))
@@ -193,7 +193,7 @@ pub(super) async fn show(
     params(("id" = String, Path)), responses((status = 200, body = GroupView), Changing)
 )]
 pub(super) async fn change(
-    _: Master,
+    master: Master,
     State(desk): State<Desk>,
     one: OneOf,
     Sent(change): Sent<GroupChange>,
@@ -201,7 +201,7 @@ pub(super) async fn change(
     let name = change.name.map(checked_name).transpose()?;
     let ledger = desk.ledger()?;
     one.find_own(&ledger).await?;
-    let by = actor();
+    let by = master.actor();
     let changed = ledger.store().update_group(&by, &one.id, |group| {
         if let Some(name) = name {
             group.name = name;
@@ -221,13 +221,13 @@ pub(super) async fn change(
     responses((status = 204), Changing)
 )]
 pub(super) async fn delete(
-    _: Master,
+    master: Master,
     State(desk): State<Desk>,
     one: OneOf,
 ) -> Result<Response, AdminError> {
     let ledger = desk.ledger()?;
     one.find_own(&ledger).await?;
-    ledger.store().delete_group(&actor(), &one.id).await?;
+    ledger.store().delete_group(&master.actor(), &one.id).await?;
     enforce(&ledger).await?;
     Ok(gone())
 }

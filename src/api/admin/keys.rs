@@ -7,13 +7,14 @@ use utoipa::ToSchema;
 use super::{
     Desk,
     access::{Master, Viewer},
-    actor, enforce,
+    enforce,
     error::{AdminError, Asking, Changing, created},
     read::{Id, Moment, Sent, Whole, checked_name, present},
     restrictions::{RestrictionsView, restrictions},
 };
 use crate::ledger::{
     Ledger, now_ms, secret,
+    store::Actor,
     tenant::{DEFAULT_GRACE_S, Key, MAX_GRACE_S, Origin},
 };
 
@@ -153,7 +154,7 @@ pub(super) async fn list(_: Viewer, State(desk): State<Desk>) -> Result<Json<Key
     responses((status = 201, body = KeyWithSecret), Changing)
 )]
 pub(super) async fn create(
-    _: Master,
+    master: Master,
     State(desk): State<Desk>,
     Sent(new): Sent<NewKey>,
 ) -> Result<Response, AdminError> {
@@ -165,7 +166,7 @@ pub(super) async fn create(
         restrictions: restrictions(new.restrictions, desk.gateway().config())?,
         ..Key::new(checked_name(new.name)?, &minted, now_ms())
     };
-    let made = ledger.store().create_key(&actor(), &key).await;
+    let made = ledger.store().create_key(&master.actor(), &key).await;
     made.map_err(|error| AdminError::of_change(error, &key.id, "group"))?;
     enforce(&ledger).await?;
     Ok(created(KeyWithSecret { key: key.into(), secret: minted.secret }))
@@ -195,7 +196,7 @@ pub(super) async fn show(
     responses((status = 200, body = KeyView), Changing)
 )]
 pub(super) async fn change(
-    _: Master,
+    master: Master,
     State(desk): State<Desk>,
     Id(id): Id,
     Sent(change): Sent<KeyChange>,
@@ -205,7 +206,7 @@ pub(super) async fn change(
     let given = |given| restrictions(given, desk.gateway().config());
     let restrictions = change.restrictions.map(given).transpose()?;
     let ledger = desk.ledger()?;
-    let key = update(&ledger, &id, |key| {
+    let key = update(&ledger, master.actor(), &id, |key| {
         if let Some(name) = name {
             key.name = name;
         }
@@ -229,7 +230,7 @@ pub(super) async fn change(
     responses((status = 200, body = KeyWithSecret), Changing)
 )]
 pub(super) async fn rotate(
-    _: Master,
+    master: Master,
     State(desk): State<Desk>,
     Id(id): Id,
     Sent(rotation): Sent<Rotation>,
@@ -241,7 +242,8 @@ pub(super) async fn rotate(
     }
     let ledger = desk.ledger()?;
     let minted = secret::mint(ledger.hash_key())?;
-    let key = update(&ledger, &id, |key| key.rotate(&minted, now_ms(), grace_s * 1_000));
+    let rotate = |key: &mut Key| key.rotate(&minted, now_ms(), grace_s * 1_000);
+    let key = update(&ledger, master.actor(), &id, rotate);
     Ok(Json(KeyWithSecret { key: key.await?.into(), secret: minted.secret }))
 }
 
@@ -251,23 +253,23 @@ pub(super) async fn rotate(
     params(("id" = String, Path)), responses((status = 200, body = KeyView), Changing)
 )]
 pub(super) async fn revoke(
-    _: Master,
+    master: Master,
     State(desk): State<Desk>,
     Id(id): Id,
 ) -> Result<Json<KeyView>, AdminError> {
     let ledger = desk.ledger()?;
-    let key = update(&ledger, &id, |key| key.revoked_ms = Some(now_ms()));
+    let key = update(&ledger, master.actor(), &id, |key| key.revoked_ms = Some(now_ms()));
     Ok(Json(key.await?.into()))
 }
 
 /// Changes a key that may be changed here, and brings it into force.
 async fn update(
     ledger: &Ledger,
+    by: Actor,
     id: &str,
     change: impl FnOnce(&mut Key),
 ) -> Result<Key, AdminError> {
     let mut refused = None;
-    let by = actor();
     let key = ledger.store().update_key(&by, id, |key| {
         refused = match key {
             Key { origin: Origin::Configuration, .. } => {

@@ -2,9 +2,9 @@
 //! listener of its own.
 //!
 //! Callers show a token in `Authorization: Bearer …` (`access`): the master token may change
-//! things, a viewer's token only reads. Nothing else lets anybody in. There are no cookies and no
-//! sessions, so a browser adds nothing to a request that somebody else's page makes it send, and
-//! there is no cross-site request to forge (OWASP, "Cross-Site Request Forgery Prevention").
+//! things, a viewer's token only reads. Browsers show it once and get a session (`login`,
+//! `sessions`), whose changes need a second token that only their own page knows, so that no other
+//! site's page can make them. Nothing else lets anybody in.
 //!
 //! A change is in the ledger's store, in its audit log and in force when its answer goes out.
 //! Records that the configuration file owns are changed there and not here.
@@ -18,11 +18,13 @@ mod budgets;
 mod error;
 mod groups;
 mod keys;
+mod login;
 mod openapi;
 mod operations;
 mod read;
 mod requests;
 mod restrictions;
+mod sessions;
 mod usage;
 
 use std::{future::Future, sync::Arc};
@@ -36,11 +38,11 @@ use axum::{
 use tokio::net::TcpListener;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use self::{access::Logins, error::AdminError};
-use super::error::ApiError;
+use self::{access::Logins, error::AdminError, sessions::Sessions};
+use super::{error::ApiError, tls::Shown};
 use crate::{
     gateway::{Gateway, House},
-    ledger::{Ledger, now_ms, store::Actor},
+    ledger::Ledger,
 };
 
 /// What every handler works on.
@@ -48,6 +50,9 @@ use crate::{
 struct Desk {
     house: House,
     logins: Arc<Logins>,
+    sessions: Arc<Sessions>,
+    /// Whether the listener speaks TLS.
+    is_encrypted: bool,
 }
 
 impl Desk {
@@ -60,11 +65,6 @@ impl Desk {
     }
 }
 
-/// Who is written down for a change.
-fn actor() -> Actor {
-    Actor { name: "admin".to_owned(), now_ms: now_ms() }
-}
-
 /// Brings a change that was stored into force.
 async fn enforce(ledger: &Ledger) -> Result<(), AdminError> {
     ledger.refresh(true).await.map_err(AdminError::NotYetInForce)
@@ -75,6 +75,7 @@ fn routes() -> OpenApiRouter<Desk> {
     OpenApiRouter::with_openapi(openapi::frame())
         .routes(routes!(operations::health))
         .routes(routes!(openapi::document))
+        .routes(routes!(login::log_in, login::show, login::log_out))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::show, keys::change, keys::revoke))
         .routes(routes!(keys::rotate))
@@ -92,7 +93,11 @@ fn routes() -> OpenApiRouter<Desk> {
 
 /// The admin API over a gateway.
 pub fn router(house: impl Into<House>) -> Router {
-    let desk = Desk { house: house.into(), logins: Arc::default() };
+    furnished(house.into(), false)
+}
+
+fn furnished(house: House, is_encrypted: bool) -> Router {
+    let desk = Desk { house, logins: Arc::default(), sessions: Arc::default(), is_encrypted };
     let (router, _) = routes().split_for_parts();
     router
         .fallback(not_found)
@@ -109,7 +114,9 @@ pub async fn serve(
 ) -> std::io::Result<()> {
     let house = house.into();
     let grace = house.gateway().config().server.shutdown_grace;
-    super::serve_until(listener, router(house), stop, grace, async {}).await
+    let tls = Shown::new(&house, |config| config.admin.as_ref()?.tls.as_ref());
+    let router = furnished(house, tls.is_some());
+    super::serve_until((listener, tls), router, stop, grace, async {}).await
 }
 
 /// Answers hold secrets and figures that no cache should keep.

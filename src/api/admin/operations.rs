@@ -186,7 +186,7 @@ pub(super) struct AuditView {
     /// Grows with every change.
     number: i64,
     time: Moment,
-    /// `admin`, `cli:NAME` or `configuration`.
+    /// `admin`, `admin session`, `cli:NAME` or `configuration`.
     actor: String,
     /// `create`, `update`, `rotate`, `revoke` or `delete`.
     action: String,

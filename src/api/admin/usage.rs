@@ -230,11 +230,13 @@ fn question(mut parameters: Parameters) -> Result<UsageQuery, AdminError> {
     let filters = parameters.all("filter");
     parameters.finish()?;
     let wrong = |param, message| AdminError::Value { param, message };
-    let by = by.iter().flat_map(|names| names.split(',')).filter(|name| !name.is_empty());
-    let by = by.map(|name| dimension("by", name)).collect::<Result<Vec<_>, _>>()?;
+    // Empty ones count as well: the schema's bound is of the list as it was sent.
+    let by: Vec<_> = by.iter().flat_map(|names| names.split(',')).collect();
     if by.len() > MAX_DIMENSIONS {
         return Err(wrong("by", format!("names {}; name at most {MAX_DIMENSIONS}", by.len())));
     }
+    let by = by.into_iter().filter(|name| !name.is_empty());
+    let by = by.map(|name| dimension("by", name)).collect::<Result<_, _>>()?;
     let step = step.map(|name| {
         let known = || format!("`{name}` is not a step; use one of: {}", Step::NAMES.join(", "));
         Step::from_name(&name).ok_or_else(|| wrong("step", known()))
