@@ -38,7 +38,7 @@ use tokio::{net::TcpListener, sync::watch};
 
 use crate::gateway::{Gateway, House};
 use error::ApiError;
-use tls::{Shown, TlsListener};
+use tls::{Shown, TlsListener, shown};
 
 /// How long a client may take to send its body (chosen: a megabyte over a slow line).
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -90,7 +90,7 @@ pub async fn serve(
 ) -> std::io::Result<()> {
     let house = house.into();
     let grace = house.gateway().config().server.shutdown_grace;
-    let tls = Shown::new(&house, |config| config.server.tls.as_ref());
+    let tls = shown(&house, |config| config.server.tls.as_ref());
     serve_until((listener, tls), router(house), stop, grace, async move {
         cancel.send_replace(true);
         // Streams write one last frame; then the connections are closed on whoever is left.

@@ -39,7 +39,7 @@ use tokio::net::TcpListener;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::{access::Logins, error::AdminError, sessions::Sessions};
-use super::{error::ApiError, tls::Shown};
+use super::{error::ApiError, tls::shown};
 use crate::{
     gateway::{Gateway, House},
     ledger::Ledger,
@@ -114,7 +114,7 @@ pub async fn serve(
 ) -> std::io::Result<()> {
     let house = house.into();
     let grace = house.gateway().config().server.shutdown_grace;
-    let tls = Shown::new(&house, |config| config.admin.as_ref()?.tls.as_ref());
+    let tls = shown(&house, |config| config.admin.as_ref()?.tls.as_ref());
     let router = furnished(house, tls.is_some());
     super::serve_until((listener, tls), router, stop, grace, async {}).await
 }
