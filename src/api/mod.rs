@@ -29,12 +29,12 @@ use axum::{
         header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT},
     },
     routing::{get, post},
-    serve::ListenerExt,
+    serve::{Listener, ListenerExt},
 };
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{net::TcpStream, sync::watch};
 
 use crate::gateway::{Gateway, House};
 use error::ApiError;
@@ -83,7 +83,7 @@ impl FromRef<House> for Arc<Gateway> {
 /// Serves until `stop`; then accepts nothing more, waits up to the configured time for answers in
 /// flight, and tells the streams that are left (through `cancel`) to end.
 pub async fn serve(
-    listener: TcpListener,
+    listener: impl Listener<Io = TcpStream, Addr = SocketAddr>,
     house: impl Into<House>,
     cancel: watch::Sender<bool>,
     stop: impl Future<Output = ()> + Send + 'static,
@@ -101,7 +101,7 @@ pub async fn serve(
 
 /// Serves until `stop`, then waits up to `grace` for answers in flight, and then for `last`.
 async fn serve_until(
-    (listener, tls): (TcpListener, Option<Shown>),
+    (listener, tls): (impl Listener<Io = TcpStream, Addr = SocketAddr>, Option<Shown>),
     router: Router,
     stop: impl Future<Output = ()> + Send + 'static,
     grace: Duration,

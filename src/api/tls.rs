@@ -9,7 +9,7 @@ use std::{collections::VecDeque, io, net::SocketAddr, sync::Arc, time::Duration}
 use axum::serve::Listener;
 use rustls::ServerConfig;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     task::{AbortHandle, JoinSet},
     time::timeout,
 };
@@ -42,8 +42,8 @@ pub(super) fn shown(house: &House, table: fn(&Config) -> Option<&Tls>) -> Option
 }
 
 /// Accepts connections whose handshake is done.
-pub(super) struct TlsListener {
-    listener: TcpListener,
+pub(super) struct TlsListener<L> {
+    listener: L,
     shown: Shown,
     room: usize,
     patience: Duration,
@@ -54,8 +54,8 @@ pub(super) struct TlsListener {
 
 type Connection = (TlsStream<TcpStream>, SocketAddr);
 
-impl TlsListener {
-    pub(super) fn new(listener: TcpListener, shown: Shown) -> Self {
+impl<L> TlsListener<L> {
+    pub(super) fn new(listener: L, shown: Shown) -> Self {
         Self {
             listener,
             shown,
@@ -95,7 +95,7 @@ async fn handshake(
     None
 }
 
-impl Listener for TlsListener {
+impl<L: Listener<Io = TcpStream, Addr = SocketAddr>> Listener for TlsListener<L> {
     type Io = TlsStream<TcpStream>;
     type Addr = SocketAddr;
 
@@ -120,7 +120,7 @@ impl Listener for TlsListener {
 
 #[cfg(test)]
 mod tests {
-    use tokio::{io::AsyncReadExt as _, sync::mpsc, task::JoinHandle};
+    use tokio::{io::AsyncReadExt as _, net::TcpListener, sync::mpsc, task::JoinHandle};
     use tokio_rustls::{TlsConnector, client};
 
     use super::*;

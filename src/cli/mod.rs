@@ -12,6 +12,7 @@ mod serve;
 mod table;
 mod train;
 mod tune;
+mod workers;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 

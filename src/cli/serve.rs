@@ -15,9 +15,10 @@ use reqwest::Url;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
+    sync::watch,
 };
 
-use super::{ConfigArg, MockArgs, ModelArg, inputs};
+use super::{ConfigArg, MockArgs, ModelArg, inputs, workers::Workers};
 use crate::{
     api,
     classify::queue::ScoringQueue,
@@ -62,8 +63,9 @@ pub fn mock(args: &MockArgs) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(async {
         let listener = bind(args.listen).await?;
         say(&format!("the scripted upstream listens on http://{}/v1", listener.local_addr()?));
-        ScriptedUpstream::new().serve(listener, interrupted()?).await?;
-        anyhow::Ok(())
+        let (upstream, stop) = (ScriptedUpstream::new(), interrupted()?);
+        let serve = |share| upstream.clone().serve(share, told(&stop));
+        Workers::start(listener, serve)?.run().await
     })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -111,15 +113,17 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
             anyhow::Ok(model)
         })
     };
+    let stop = interrupted()?;
     let (admin, admin_address) = match admin_listener(gateway.config()).await? {
         Some(listener) => {
             let address = listener.local_addr()?;
-            let served = api::admin::serve(listener, house.clone(), interrupted()?);
+            let served = api::admin::serve(listener, house.clone(), told(&stop));
             (Some(tokio::spawn(served)), Some(address))
         }
         None => (None, None),
     };
-    let server = tokio::spawn(api::serve(listener, house, cancel, interrupted()?));
+    let serve = |share| api::serve(share, house.clone(), cancel.clone(), told(&stop));
+    let server = tokio::spawn(Workers::start(listener, serve)?.run());
     let model = loading.await.context("the model loader panicked")??;
     greet(&gateway, &model, address, admin_address, found.as_deref());
     let served = server.await.context("the server panicked")?;
@@ -132,7 +136,7 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
     if let Some(bookkeeper) = bookkeeper {
         bookkeeper.await.context("the ledger panicked")?;
     }
-    Ok(served?)
+    served
 }
 
 /// Where the admin API listens, if anybody could be let in.
@@ -278,18 +282,31 @@ async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
 }
 
+/// What accepts, keeps the ledger, waits for signals and loads; [`Workers`] serve.
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
 }
 
-/// Ends on SIGINT or SIGTERM.
-fn interrupted() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
+/// True once SIGINT or SIGTERM has come.
+fn interrupted() -> std::io::Result<watch::Receiver<bool>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    Ok(async move {
+    let (stopping, stop) = watch::channel(false);
+    tokio::spawn(async move {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-    })
+        stopping.send_replace(true);
+    });
+    Ok(stop)
+}
+
+/// Ends when `stop` is true.
+fn told(stop: &watch::Receiver<bool>) -> impl Future<Output = ()> + Send + use<> {
+    let mut stop = stop.clone();
+    async move {
+        // An error means that nobody waits for signals any more: the process ends.
+        let _ = stop.wait_for(|stop| *stop).await;
+    }
 }

@@ -7,6 +7,7 @@ use sha2::{Digest as _, Sha256};
 use super::{
     build::Environment,
     reader::{Located, Section},
+    secrets::in_file,
     tls::{Tls, tls},
 };
 use crate::ledger::secret::same;
@@ -124,7 +125,7 @@ impl Tokens<'_, '_> {
             return None;
         }
         let (key, found) = match file {
-            Some(file) => (file_key, self.in_file(file_key, file)?),
+            Some(file) => (file_key, in_file(self.section, file_key, file, self.directory)?),
             None => {
                 let usual = || usual.map(|name| self.located(name));
                 (env_key, self.in_variable(env_key, named.or_else(usual)?)?)
@@ -157,17 +158,6 @@ impl Tokens<'_, '_> {
             return None;
         }
         Some(Located { value, span: name.span })
-    }
-
-    fn in_file(&self, key: &str, path: Located<String>) -> Option<Located<String>> {
-        match std::fs::read_to_string(self.directory.join(&path.value)) {
-            Ok(text) => Some(Located { value: text.trim().to_owned(), span: path.span }),
-            Err(error) => {
-                let message = format!("`{}` cannot be read: {error}", path.value);
-                self.section.error(path.span, key, message, None);
-                None
-            }
-        }
     }
 }
 

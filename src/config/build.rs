@@ -64,7 +64,7 @@ pub fn build(text: &str, directory: &Path, environment: Environment<'_>) -> (Con
         if let Some(known) = known {
             config.catalogued.insert(name.value.clone(), known);
         }
-        config.providers.extend(provider(&name, section, known, environment));
+        config.providers.extend(provider(&name, section, known, directory, environment));
     }
     let mut models = Vec::new();
     for (name, section) in root.named_sections("models") {

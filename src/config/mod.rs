@@ -15,6 +15,7 @@ pub mod environment;
 mod ledger;
 mod provider;
 mod reader;
+mod secrets;
 pub mod template;
 mod tls;
 

@@ -1,28 +1,32 @@
 //! `[providers.NAME]`: the catalogue's facts, overridden by the configuration's.
 
+use std::path::Path;
+
 use reqwest::Url;
 
 use super::{
     build::{Environment, MAX_MS},
     catalogue::{self, Auth, ProviderEntry, ToolCallIds, provider::PLACEHOLDERS},
     reader::{Located, Section, did_you_mean},
+    secrets::{from_command, in_file},
 };
 use crate::upstream::{Api, AwsKeys, BreakerSettings, Credential, Deployment, Provider, Quirks};
 
 /// Most attempts after the first that can be configured.
 const MAX_RETRIES: u64 = 20;
 
-/// Reads one table; `known` is its row of the catalogue.
+/// Reads one table; `known` is its row of the catalogue. Paths are relative to `directory`.
 pub fn provider(
     name: &Located<String>,
     section: Section<'_>,
     known: Option<&'static ProviderEntry>,
+    directory: &Path,
     environment: Environment<'_>,
 ) -> Option<Provider> {
     let dialect = section.word("dialect", &Api::NAMES);
     let api = dialect.and_then(|name| Api::from_name(&name.value));
     let api = api.or(known.map(|known| known.dialect)).unwrap_or(Api::OpenAi);
-    let reader = Reader { section: &section, known, api, environment };
+    let reader = Reader { section: &section, known, api, directory, environment };
     let deployments = reader.deployments();
     // A placeholder where the URL is in error: the configuration is then refused anyway.
     let placeholder = Url::parse("http://invalid./").ok()?;
@@ -83,6 +87,7 @@ struct Reader<'r, 's> {
     section: &'r Section<'s>,
     known: Option<&'static ProviderEntry>,
     api: Api,
+    directory: &'r Path,
     environment: Environment<'r>,
 }
 
@@ -139,14 +144,21 @@ impl Reader<'_, '_> {
         let one = section.str("api_key_env");
         let several = section.strings("api_key_envs").unwrap_or_default();
         let mut variables: Vec<_> = one.into_iter().chain(several).collect();
-        if let Some(aws) = self.aws_keys(section, usual && variables.is_empty()) {
+        let (file, command) = (section.str("api_key_file"), section.strings("api_key_command"));
+        let names_none = variables.is_empty() && file.is_none() && command.is_none();
+        if let Some(aws) = self.aws_keys(section, usual && names_none) {
             return vec![Credential::Aws(aws)];
         }
-        if variables.is_empty() && usual {
+        if names_none && usual {
             variables.extend(self.usual_key().map(|value| Located { value, span: section.span() }));
         }
         let mut credentials: Vec<_> =
             variables.into_iter().filter_map(|variable| self.key(variable, section)).collect();
+        let file = file.and_then(|path| in_file(section, "api_key_file", path, self.directory));
+        credentials.extend(file.and_then(|key| self.credential(section, "api_key_file", key)));
+        let key = "api_key_command";
+        let told = command.and_then(|words| from_command(section, key, &words, self.directory));
+        credentials.extend(told.and_then(|told| self.credential(section, key, told)));
         if credentials.is_empty() {
             credentials.push(Credential::None);
         }
@@ -170,13 +182,24 @@ impl Reader<'_, '_> {
             section.warn(variable.span, "api_key_env", message, Some(suggestion));
             return None;
         };
+        self.credential(section, "api_key_env", Located { value: key, span: variable.span })
+    }
+
+    /// A key as the provider is shown it; `source` is what named it.
+    fn credential(
+        &self,
+        section: &Section<'_>,
+        source: &str,
+        key: Located<String>,
+    ) -> Option<Credential> {
+        let (text, span) = (key.value, key.span);
         // A dialect of its own has a header of its own; `auth` of the catalogue is for the rest.
         let bearer = self.known.is_some_and(|known| known.auth(self.api) == Auth::Bearer);
         let credential =
-            if bearer { Credential::bearer(&key) } else { Credential::of_key(self.api, &key) };
+            if bearer { Credential::bearer(&text) } else { Credential::of_key(self.api, &text) };
         if credential.is_none() {
-            let message = format!("`{}` holds characters no header can carry", variable.value);
-            section.error(variable.span, "api_key_env", message, None);
+            let message = "what it names holds characters no header can carry".to_owned();
+            section.error(span, source, message, None);
         }
         credential
     }

@@ -42,6 +42,9 @@ pub enum ReloadError {
     /// The file does not work: where and why, for each problem.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// Reading it panicked.
+    #[error("reading the configuration broke off: {0}")]
+    Broken(tokio::task::JoinError),
     /// What it declares cannot be brought into the ledger.
     #[error("the ledger: {0}")]
     Ledger(#[from] StoreError),
@@ -126,8 +129,10 @@ impl House {
     }
 
     async fn rebuild(&self, before: &Gateway) -> Result<(Gateway, Reloaded), ReloadError> {
-        let file = self.file().ok_or(ReloadError::NoFile)?;
-        let Checked { config, warnings } = config::load(file)?;
+        let file = self.file().ok_or(ReloadError::NoFile)?.to_owned();
+        // It may wait for a command that prints a key.
+        let loaded = tokio::task::spawn_blocking(move || config::load(&file)).await;
+        let Checked { config, warnings } = loaded.map_err(ReloadError::Broken)??;
         let reloaded =
             Reloaded { restart_needed: changed(&self.0.started, &fixed(&config)), warnings };
         let upstreams = Upstreams::new(config.providers.clone())?;

@@ -45,6 +45,7 @@ pub use directives::{
 pub use record::{Ending, RecordedRequest};
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,9 +56,9 @@ use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
 use axum::response::{Json, Response};
 use axum::routing::get;
-use axum::serve::ListenerExt;
+use axum::serve::{Listener, ListenerExt};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use self::record::RequestLog;
@@ -99,7 +100,7 @@ impl ScriptedUpstream {
     /// broken off; returns when the connections are closed, after 5 seconds at the latest.
     pub async fn serve(
         self,
-        listener: TcpListener,
+        listener: impl Listener<Io = TcpStream, Addr = SocketAddr>,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> io::Result<()> {
         let (stopping, signal) = watch::channel(false);

@@ -9,15 +9,14 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use jiff::{Timestamp, fmt::rfc2822};
 use reqwest::{
-    Client, Response,
+    Response,
     header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER},
 };
+use rustls_platform_verifier::BuilderVerifierExt as _;
 
 use super::{
-    Api, Credential, Observed, Operation, Provider, Slot, Tries, UpstreamError,
-    connect::{Punctual, within},
-    sign::add_signature,
-    tries::Member,
+    Api, Credential, Observed, Operation, Provider, Slot, Tries, UpstreamError, connect::within,
+    sign::add_signature, tries::Member,
 };
 
 /// Bytes of an error body that are read (chosen: error objects are far smaller; HTML pages are
@@ -69,29 +68,20 @@ pub struct Attempt {
     started: Instant,
 }
 
-/// The clients cannot be built; the cause is the TLS setup of this machine.
+/// No provider can be asked over TLS: this machine's certificates cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("no HTTP client can be built: {0}")]
-pub struct ClientError(#[from] reqwest::Error);
+pub struct ClientError(#[from] rustls::Error);
 
 impl Upstreams {
-    /// One client a provider, so that each keeps its own connections and deadlines.
+    /// Clients for these providers. They are built by the threads that use them; what they all
+    /// need of this machine is looked for here.
     pub fn new(providers: Vec<Provider>) -> Result<Self, ClientError> {
-        let members = providers
-            .into_iter()
-            .map(|provider| {
-                let client = Client::builder()
-                    .connect_timeout(provider.connect_timeout)
-                    .connector_layer(Punctual)
-                    // A redirect would carry the credential to a host that nobody configured.
-                    .redirect(reqwest::redirect::Policy::none())
-                    .user_agent(concat!("weighbridge/", env!("CARGO_PKG_VERSION")))
-                    .tcp_nodelay(true)
-                    .build()?;
-                Ok(Arc::new(Member::new(provider, client)))
-            })
-            .collect::<Result<_, reqwest::Error>>()?;
-        Ok(Self { members })
+        let mut tls =
+            rustls::ClientConfig::builder().with_platform_verifier()?.with_no_client_auth();
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let member = |provider| Arc::new(Member::new(provider, tls.clone()));
+        Ok(Self { members: providers.into_iter().map(member).collect() })
     }
 
     /// The provider of this name.
@@ -178,7 +168,8 @@ fn request(slot: &Slot, call: Call<'_>) -> Result<reqwest::RequestBuilder, Upstr
         }
         Some(Credential::None) | None => {}
     }
-    let mut request = slot.client().post(url).headers(headers).body(call.body);
+    let client = slot.client().map_err(|error| UpstreamError::Connect(error.to_string()))?;
+    let mut request = client.post(url).headers(headers).body(call.body);
     if let Some(total) = call.limits.total {
         request = request.timeout(total);
     }

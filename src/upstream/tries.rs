@@ -13,9 +13,11 @@ use std::{
 };
 
 use reqwest::Client;
+use thread_local::ThreadLocal;
 
 use super::{
     Credential, Deployment, Observed, Provider, UpstreamError,
+    connect::Punctual,
     health::{Breaker, Health},
 };
 
@@ -41,7 +43,9 @@ const MAX_MODELS: usize = 1024;
 #[derive(Debug)]
 pub struct Member {
     pub provider: Provider,
-    pub client: Client,
+    tls: rustls::ClientConfig,
+    /// One for each thread that asks it.
+    clients: ThreadLocal<Client>,
     health: Mutex<HashMap<(usize, String), Arc<Health>>>,
     /// Credentials that stand back, `(deployment, credential)`, until when.
     standing_back: Mutex<HashMap<(usize, usize), Instant>>,
@@ -55,14 +59,31 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Member {
-    pub fn new(provider: Provider, client: Client) -> Self {
+    pub fn new(provider: Provider, tls: rustls::ClientConfig) -> Self {
         Self {
             provider,
-            client,
+            tls,
+            clients: ThreadLocal::new(),
             health: Mutex::default(),
             standing_back: Mutex::default(),
             budget: Mutex::new(MAX_SAVED_RETRIES * REQUESTS_A_RETRY),
         }
+    }
+
+    /// This thread's client. A connection is driven by the thread that opened it, and its answers
+    /// come soonest to that thread; no two providers share connections or deadlines.
+    pub(super) fn client(&self) -> Result<&Client, reqwest::Error> {
+        self.clients.get_or_try(|| {
+            let client = Client::builder()
+                .tls_backend_preconfigured(self.tls.clone())
+                .connect_timeout(self.provider.connect_timeout)
+                .connector_layer(Punctual)
+                // A redirect would carry the credential to a host that nobody configured.
+                .redirect(reqwest::redirect::Policy::none())
+                .user_agent(concat!("weighbridge/", env!("CARGO_PKG_VERSION")))
+                .tcp_nodelay(true);
+            client.build()
+        })
     }
 
     fn health(&self, deployment: usize, model: &str) -> Arc<Health> {
@@ -251,8 +272,8 @@ impl Slot {
         self.place.0
     }
 
-    pub(super) fn client(&self) -> &Client {
-        &self.member.client
+    pub(super) fn client(&self) -> Result<&Client, reqwest::Error> {
+        self.member.client()
     }
 
     pub(super) fn deployment(&self) -> Option<&Deployment> {
@@ -316,15 +337,18 @@ mod tests {
     use crate::upstream::Api;
 
     fn member(deployments: usize, credentials: usize, retries: u32) -> Arc<Member> {
-        // A second installation, in another test, is refused and changes nothing.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let url = Url::parse("http://localhost/").unwrap();
         let mut provider = Provider::new("p", Api::OpenAi, url, Credential::None);
         let mut deployment = provider.deployments[0].clone();
         deployment.credentials = vec![Credential::None; credentials];
         provider.deployments = vec![deployment; deployments];
         provider.retries = retries;
-        Arc::new(Member::new(provider, Client::new()))
+        let provider_of_keys = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider_of_keys);
+        let tls = tls.with_safe_default_protocol_versions().unwrap();
+        let roots = rustls::RootCertStore::empty();
+        let tls = tls.with_root_certificates(roots).with_no_client_auth();
+        Arc::new(Member::new(provider, tls))
     }
 
     fn failed(status: u16, retry_after: Option<u64>) -> UpstreamError {

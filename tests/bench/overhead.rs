@@ -7,9 +7,9 @@
 //! Starts the real binary twice, as scripted upstream and as gateway, and asks one after the other
 //! over kept connections, one request at a time, the arms in turn: direct, through the gateway
 //! with a named model (no scoring), through the policy (scored; the same text each time, a new one
-//! each time that the static stage decides, and a new one each time that the encoder scores), and
-//! through a gateway with keys, limits, budgets and a ledger in SQLite. Prints p50 and p99 of each
-//! arm and what they add to the direct call's. Then how long `/health` takes, alone and while eight callers keep every scoring thread busy.
+//! each time that the static stage decides, and a new one each time that the encoder scores). Prints
+//! p50 and p99 of each arm and what they add to the direct call's. Then the same named model through
+//! a gateway with keys, limits, budgets and a ledger in SQLite, beside the one without. Then how long `/health` takes, alone and while eight callers keep every scoring thread busy.
 
 mod server;
 
@@ -134,14 +134,30 @@ fn main() {
          [limits.tokens]\nkey = \"bench\"\ntokens = 1000000000000\n";
     let ledger = serve("ledger.toml", &format!("{accounts}{text}"));
 
-    let mut arms = [
-        ("direct", Caller::new(&upstream.address, "small", Text::Same)),
-        ("named model, no scoring", Caller::new(&gateway.address, "small", Text::Same)),
-        ("the same with a ledger", Caller::new(&ledger.address, "small", Text::Same)),
-        ("policy, text seen before", Caller::new(&gateway.address, "auto", Text::Same)),
-        ("policy, new clear text", Caller::new(&gateway.address, "auto", Text::Clear)),
-        ("policy, encoder asked", Caller::new(&encoder.address, "auto", Text::New)),
-    ];
+    println!("n = {requests} requests an arm, one at a time, arms in turn; microseconds");
+    in_turn(
+        requests,
+        vec![
+            ("direct", Caller::new(&upstream.address, "small", Text::Same)),
+            ("named model, no scoring", Caller::new(&gateway.address, "small", Text::Same)),
+            ("policy, text seen before", Caller::new(&gateway.address, "auto", Text::Same)),
+            ("policy, new clear text", Caller::new(&gateway.address, "auto", Text::Clear)),
+            ("policy, encoder asked", Caller::new(&encoder.address, "auto", Text::New)),
+        ],
+    );
+    // By themselves: after the encoder has run the caches hold nothing of anybody else's.
+    in_turn(
+        requests,
+        vec![
+            ("no ledger, no scoring", Caller::new(&gateway.address, "small", Text::Same)),
+            ("keys, limits, ledger", Caller::new(&ledger.address, "small", Text::Same)),
+        ],
+    );
+    health(&encoder.address, requests);
+}
+
+/// Asks each arm once a round, and prints their times.
+fn in_turn(requests: usize, mut arms: Vec<(&str, Caller)>) {
     let mut times = vec![Vec::with_capacity(requests); arms.len()];
     for round in 0..WARM_UP + requests {
         for ((_, caller), times) in arms.iter_mut().zip(&mut times) {
@@ -151,9 +167,7 @@ fn main() {
             }
         }
     }
-    println!("n = {requests} requests an arm, one at a time, arms in turn; microseconds");
     print_arms(arms.iter().map(|(name, _)| *name), &mut times);
-    health(&encoder.address, requests);
 }
 
 /// `/health` every few milliseconds, alone and beside callers whose texts are always new.

@@ -183,3 +183,37 @@ async fn without_any_configuration_it_serves_an_explained_answer() {
     assert_eq!(response.headers()["x-weighbridge-tier"], "cheap");
     assert!(response.text().await.unwrap().contains("You asked: Hello"));
 }
+
+#[tokio::test]
+async fn every_thread_finishes_its_answers_after_a_signal() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let dir = tempfile::tempdir().unwrap();
+    let child = weighbridge(dir.path())
+        .args(["--listen", "127.0.0.1:0"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut server = Server(child);
+    let greeting = BufReader::new(server.0.stdout.take().unwrap()).lines().nth(1).unwrap().unwrap();
+    let base = greeting.split_whitespace().find(|word| word.starts_with("http://")).unwrap();
+    let body = r#"{"model":"scripted/m?head_ms=2000","messages":[{"role":"user","content":"Hi"}]}"#;
+    // A client of its own each: connections are dealt out to the threads in turn.
+    let answers: Vec<_> = (0..8)
+        .map(|_| {
+            let post = reqwest::Client::new().post(format!("{base}/chat/completions"));
+            tokio::spawn(post.header("content-type", "application/json").body(body).send())
+        })
+        .collect();
+    let metrics = base.replace("/v1", "/metrics");
+    while !reqwest::get(&metrics).await.unwrap().text().await.unwrap().contains("in_flight 8\n") {}
+    let signalled = Command::new("kill").arg(server.0.id().to_string()).status().unwrap();
+    assert!(signalled.success());
+    for answer in answers {
+        let answer = answer.await.unwrap().unwrap();
+        assert_eq!(answer.status(), 200);
+        assert!(answer.text().await.unwrap().contains("You asked: Hi"));
+    }
+    assert!(server.0.wait().unwrap().success());
+    assert!(reqwest::get(&metrics).await.is_err());
+}

@@ -148,7 +148,9 @@ impl AdminError {
                 _ => StatusCode::INTERNAL_SERVER_ERROR,
             },
             Self::NotYetInForce(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Randomness(_) | Self::Csv(_) | Self::Reload(ReloadError::Client(_)) => {
+            Self::Randomness(_)
+            | Self::Csv(_)
+            | Self::Reload(ReloadError::Client(_) | ReloadError::Broken(_)) => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
             Self::Reload(ReloadError::NoFile) => StatusCode::CONFLICT,
@@ -194,7 +196,9 @@ impl AdminError {
             Self::Reload(ReloadError::Config(_) | ReloadError::Ledger(_)) => {
                 "gateway_invalid_configuration"
             }
-            Self::Csv(_) | Self::Reload(ReloadError::Client(_)) => "gateway_failed",
+            Self::Csv(_) | Self::Reload(ReloadError::Client(_) | ReloadError::Broken(_)) => {
+                "gateway_failed"
+            }
             Self::Edge(error) => error.label(),
         }
     }
