@@ -6,6 +6,7 @@ use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -16,7 +17,10 @@ use tokio::net::TcpListener;
 use weighbridge::{
     ledger::{
         budget::{Budget, Kind, Period, Unit, Window},
-        hash_key, now_ms, secret,
+        hash_key,
+        meter::View,
+        now_ms, secret,
+        shared::{RedisSettings, Shared, SharedError},
         store::{Actor, Dimension, Store, UsageQuery},
         tenant::{Key, Level, Scope},
     },
@@ -307,6 +311,39 @@ async fn three_gateways_share_a_budget_to_the_cent_and_a_dead_one_gives_its_part
     let (_, spent) = site.spent("key_3").await;
     // Rows of the last flush interval may have been missing when Redis was told the past.
     assert!(spent <= amount + amount / 10, "{spent} of {amount}");
+}
+
+#[tokio::test]
+async fn a_shared_meter_gives_nobody_what_is_kept_for_others_and_knows_its_state() {
+    let port = free_port();
+    let Some(_redis) = redis(port) else { return };
+    let settings = RedisSettings {
+        url: format!("redis://127.0.0.1:{port}"),
+        prefix: "t".to_owned(),
+        fail_open: false,
+    };
+    let shared = Shared::open(settings).await.unwrap();
+    let scope = Scope { level: Level::Team, id: "t".to_owned() };
+    let total = (Unit::Requests, 10);
+    let budget = Arc::new(Budget::new(Kind::Limit, scope, total, Window::Total, 0));
+    let view = |kept| View {
+        key: "m".to_owned(),
+        budget: Arc::clone(&budget),
+        amount: 10,
+        hard: true,
+        kept,
+        epoch: 0,
+        since: 0,
+        slot: 0,
+        forget_ms: 0,
+    };
+    assert_eq!(shared.state(&view(0)).await, None, "nobody has told its past");
+    shared.seed(&view(0), &[(0, 2)]).await.unwrap();
+    let refused = shared.reserve(&[view(5)], &[(4, 4)], &[]).await;
+    assert!(matches!(refused, Err(SharedError::Refused { left: 3, needed: 4, .. })), "{refused:?}");
+    let granted = shared.reserve(&[view(5)], &[(3, 3)], &[]).await.unwrap();
+    assert_eq!((granted[0].amount, granted[0].left), (3, 0));
+    assert_eq!(shared.state(&view(0)).await, Some((2, 3)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

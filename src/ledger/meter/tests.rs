@@ -149,6 +149,25 @@ fn a_greedy_key_leaves_a_refused_one_its_part_of_the_teams_limit() {
     assert_eq!(served, 2);
 }
 
+#[test]
+fn what_is_reserved_elsewhere_counts_here_and_keeps_a_refused_keys_part() {
+    let team = scope(Level::Team, "t");
+    let limit = Budget { kind: Kind::Limit, ..budget("l", team.clone(), Unit::Requests, 12) };
+    let mut meters = meters(&[limit]);
+    let (greedy, late) =
+        ([team.clone(), scope(Level::Key, "greedy")], [team.clone(), scope(Level::Key, "late")]);
+    let mut grant = Grant::default();
+    meters.reserved_elsewhere(&mut grant, &greedy, &[], [1]);
+    assert_eq!(meters.state("l", 0), Some((0, 1)));
+    meters.refused_elsewhere("l", &late, 3, Some(1_000), 0);
+    // Half of the twelve; each of three gateways has seen a third of what each key has.
+    assert_eq!(meters.views(&greedy, &[], 3, 0)[0].kept, 6);
+    assert_eq!(meters.views(&late, &[], 3, 0)[0].kept, 0);
+    meters.release(&mut grant);
+    assert_eq!(meters.state("l", 0), Some((0, 0)));
+    assert!(meters.recount(&|_| TimeZone::UTC, 0) == ["l"]);
+}
+
 proptest! {
     /// Requests come, fall back and end in any order; each uses at most what it reserved.
     #[test]
