@@ -157,22 +157,26 @@ impl Drop for Server {
     }
 }
 
-#[tokio::test]
-async fn without_any_configuration_it_serves_an_explained_answer() {
+/// Starts it in an empty directory without a configuration; its base URL, and what it said first.
+fn serve(dir: &Path) -> (Server, String, String) {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let dir = tempfile::tempdir().unwrap();
-    let child = weighbridge(dir.path())
+    let mut child = weighbridge(dir)
         .args(["--listen", "127.0.0.1:0"])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let mut server = Server(child);
-    let mut greeting = BufReader::new(server.0.stdout.take().unwrap()).lines();
-    let first = greeting.next().unwrap().unwrap();
-    assert!(first.contains("the built-in scripted upstream answers"), "{first}");
-    let second = greeting.next().unwrap().unwrap();
+    let mut greeting = BufReader::new(child.stdout.take().unwrap()).lines();
+    let (first, second) = (greeting.next().unwrap().unwrap(), greeting.next().unwrap().unwrap());
     let base = second.split_whitespace().find(|word| word.starts_with("http://")).unwrap();
+    (Server(child), base.to_owned(), first)
+}
+
+#[tokio::test]
+async fn without_any_configuration_it_serves_an_explained_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_server, base, first) = serve(dir.path());
+    assert!(first.contains("the built-in scripted upstream answers"), "{first}");
     let response = reqwest::Client::new()
         .post(format!("{base}/chat/completions"))
         .header("content-type", "application/json")
@@ -186,17 +190,8 @@ async fn without_any_configuration_it_serves_an_explained_answer() {
 
 #[tokio::test]
 async fn every_thread_finishes_its_answers_after_a_signal() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let dir = tempfile::tempdir().unwrap();
-    let child = weighbridge(dir.path())
-        .args(["--listen", "127.0.0.1:0"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut server = Server(child);
-    let greeting = BufReader::new(server.0.stdout.take().unwrap()).lines().nth(1).unwrap().unwrap();
-    let base = greeting.split_whitespace().find(|word| word.starts_with("http://")).unwrap();
+    let (mut server, base, _) = serve(dir.path());
     let body = r#"{"model":"scripted/m?head_ms=2000","messages":[{"role":"user","content":"Hi"}]}"#;
     // A client of its own each: connections are dealt out to the threads in turn.
     let answers: Vec<_> = (0..8)
