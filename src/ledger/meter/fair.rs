@@ -42,9 +42,13 @@ impl Part {
 }
 
 impl Fair {
-    /// Forgets what was used in a window that has passed.
+    /// Forgets what was used in a window that has passed, and where there is no more room the keys
+    /// that use nothing.
     pub fn advance(&mut self, window_ms: i64, now_ms: i64) {
         if self.window_ms == window_ms {
+            if self.parts.len() >= MAX_KEYS {
+                self.parts.retain(|_, part| part.has() > 0 || part.waits(now_ms));
+            }
             return;
         }
         self.window_ms = window_ms;
@@ -162,7 +166,18 @@ mod tests {
             fair.used(&number.to_string(), 1);
         }
         assert_eq!(fair.parts.len(), MAX_KEYS);
+        fair.advance(0, 0);
+        assert_eq!(fair.parts.len(), MAX_KEYS, "all of them use it");
         fair.advance(1, 1);
         assert!(fair.parts.is_empty());
+        // Places at the same time have no window that passes.
+        for number in 0..3 * MAX_KEYS {
+            fair.advance(1, 1);
+            fair.reserve(&number.to_string(), 1);
+            fair.reserve(&number.to_string(), -1);
+        }
+        fair.advance(1, 1);
+        fair.reserve("late", 1);
+        assert!(fair.parts.contains_key("late"));
     }
 }
