@@ -103,7 +103,7 @@ impl Ledger {
 
     async fn reserve_shared(
         &self,
-        shared: &Shared,
+        shared: &Arc<Shared>,
         hold: &mut Hold,
         scopes: &[Scope],
         exempt: &[String],

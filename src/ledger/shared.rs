@@ -25,7 +25,7 @@ use redis::{
     Client, Script,
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use super::{
     budget::Budget,
@@ -308,8 +308,30 @@ impl Shared {
     }
 
     /// Reserves at every meter, or at none. `demands` are wanted and least of each; `held` is given
-    /// back first, whatever comes of the rest.
+    /// back first, whatever comes of the rest. A caller who does not wait for the answer has
+    /// nothing reserved and nothing held.
     pub async fn reserve(
+        self: &Arc<Self>,
+        views: &[View],
+        demands: &[(i64, i64)],
+        held: &[(String, i64)],
+    ) -> Result<Vec<Granted>, SharedError> {
+        let (shared, views) = (Arc::clone(self), views.to_vec());
+        let (demands, held) = (demands.to_vec(), held.to_vec());
+        let (tell, told) = oneshot::channel();
+        tokio::spawn(async move {
+            let answer = shared.ask(&views, &demands, &held).await;
+            match tell.send(answer) {
+                Ok(()) => {}
+                Err(Ok(granted)) => shared.release(&shared.held(&views, &granted)),
+                Err(Err(SharedError::Down(_))) => shared.release(&held),
+                Err(Err(SharedError::Refused { .. } | SharedError::Unknown(_))) => {}
+            }
+        });
+        told.await.unwrap_or_else(|_| Err(SharedError::Down("the gateway is stopping".to_owned())))
+    }
+
+    async fn ask(
         &self,
         views: &[View],
         demands: &[(i64, i64)],

@@ -344,6 +344,19 @@ async fn a_shared_meter_gives_nobody_what_is_kept_for_others_and_knows_its_state
     let granted = shared.reserve(&[view(5)], &[(3, 3)], &[]).await.unwrap();
     assert_eq!((granted[0].amount, granted[0].left), (3, 0));
     assert_eq!(shared.state(&view(0)).await, Some((2, 3)));
+
+    // A caller who leaves while Redis is asked holds nothing.
+    let run = tokio::spawn(Arc::clone(&shared).run(drop));
+    let (views, demands) = ([view(0)], [(2, 2)]);
+    let asked = shared.reserve(&views, &demands, &[]);
+    tokio::select! {
+        biased;
+        _ = asked => panic!("it was answered at once"),
+        () = std::future::ready(()) => {}
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(shared.state(&view(0)).await, Some((2, 3)));
+    run.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]
