@@ -14,6 +14,7 @@
 //! figures in [`crate::evaluate::metrics`] and [`judge`].
 
 pub mod blocks;
+pub mod category;
 pub mod dual;
 pub mod features;
 pub mod general;
