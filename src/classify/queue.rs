@@ -68,8 +68,8 @@ impl Default for QueueSettings {
     }
 }
 
-/// Measured on data sets left out in turn (the model card has the table): APGR falls by less than
-/// 0.001, and one decision in two hundred changes.
+/// Measured on data sets left out in turn (the model card has the table): APGR falls by
+/// 0.001, and one decision in a hundred and twenty changes.
 pub const DEFAULT_STATIC_MARGIN: f32 = 0.07;
 /// Longer texts go to the scoring threads at once, so that the server's threads are not held by
 /// reading their words.

@@ -12,6 +12,7 @@ use anyhow::bail;
 use ndarray::{Array1, Array2, Axis};
 
 use super::{
+    category::Kinds,
     features::{Features, Sparse, Standard},
     linear::Linear,
     ridge::{Block, Columns, Limits, Ridge},
@@ -135,13 +136,14 @@ impl Blocks {
     }
 
     /// The same penalty on other rows, `[rows]` of them in `target`: λ s_k on a block whose kernel
-    /// is divided by s_k.
+    /// is divided by s_k, and λ / w on the scores of kinds.
     pub fn weights_of_ridge(
         &self,
         of: &Sight<'_>,
         rows: &[usize],
         target: &Array1<f64>,
         penalty: f64,
+        kinds: Option<&Kinds>,
     ) -> anyhow::Result<Linear> {
         let embeddings = of.features.embeddings.select(Axis(0), rows);
         let words = of.words.select(rows);
@@ -152,19 +154,37 @@ impl Blocks {
             columns: Columns::Dense(columns),
             penalty: penalty * scale,
         };
-        let blocks = [
+        let mut blocks = vec![
             dense(embeddings.view(), self.embedding_scale),
             Block { columns: Columns::Sparse(&words), penalty: penalty * self.word_scale },
             dense(facts.view(), self.fact_scale),
             dense(prior.view(), 1.0 / PRIOR_WEIGHT),
         ];
+        let heads: Vec<Linear> = kinds.map_or_else(Vec::new, |kinds| {
+            kinds
+                .dual
+                .columns()
+                .into_iter()
+                .map(|b| self.weights_of_dual(of, &b.to_owned()))
+                .collect()
+        });
+        let mut scores = Array2::zeros((rows.len(), heads.len()));
+        for (mut column, head) in scores.columns_mut().into_iter().zip(&heads) {
+            let predicted = head.predict(of.features);
+            column.assign(&predicted.select(Axis(0), rows));
+        }
+        if let Some(kinds) = kinds {
+            blocks.push(dense(scores.view(), 1.0 / kinds.weight));
+        }
         let limits = Limits { steps: 200, residual: 1e-4 };
         let ridge = Ridge::fit(&blocks, target, &Array1::ones(rows.len()), limits);
-        let [embedding, words, facts, prior] = ridge.weights.as_slice() else {
+        let [embedding, words, facts, prior, of_kinds @ ..] = ridge.weights.as_slice() else {
             bail!("a block is missing");
         };
         let share = prior.sum();
-        Ok(self.head(of, embedding.clone(), words.clone(), facts.clone(), share))
+        let head = self.head(of, embedding.clone(), words.clone(), facts.clone(), share);
+        let of_kinds = of_kinds.iter().flatten().zip(&heads);
+        Ok(of_kinds.fold(head, |head, (weight, kind)| head.plus(*weight, kind)))
     }
 
     /// Weights on centred, standardised columns → a head on columns as they are.
@@ -226,13 +246,35 @@ mod tests {
         let target = standardised(&labels.gain.iter().copied().collect());
         let dual = Dual::fit(&blocks.kernel(), std::slice::from_ref(&target), &[1.0]).remove(0);
         let a = blocks.weights_of_dual(&sight, &dual.alpha).predict(&features);
-        let ridge = blocks.weights_of_ridge(&sight, &all, &target, 1.0).unwrap();
+        let ridge = blocks.weights_of_ridge(&sight, &all, &target, 1.0, None).unwrap();
         for (a, b) in a.iter().zip(&ridge.predict(&features)) {
             assert!((a - b).abs() < 1e-3, "{a} {b}");
         }
         // And both predict what the kernel says: f = K α.
         let direct = blocks.kernel().dot(&dual.alpha);
         for (a, b) in a.iter().zip(&direct) {
+            assert!((a - b).abs() < 1e-6, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn with_kinds_the_kernel_and_the_gradients_find_the_same_weights() {
+        let (features, labels, _) = tests::rows(50, 0.8, 4);
+        let sight = Sight::new(&features, Linear::from(&tests::prior(1)));
+        let all: Vec<usize> = (0..50).collect();
+        let blocks = Blocks::new(&sight, &all);
+        let kernel = blocks.kernel();
+        let side = |row: usize| if features.embeddings[[row, 0]] > 0.0 { "hard" } else { "easy" };
+        let kinds = Kinds::learn(&kernel, &(0..50).map(side).collect::<Vec<_>>()).unwrap();
+        let target = standardised(&labels.gain.iter().copied().collect());
+        let kernel = kinds.added_to(kernel);
+        let dual = Dual::fit(&kernel, std::slice::from_ref(&target), &[1.0]).remove(0);
+        let a = blocks.weights_of_dual(&sight, &kinds.folded(&dual.alpha)).predict(&features);
+        let ridge = blocks.weights_of_ridge(&sight, &all, &target, 1.0, Some(&kinds)).unwrap();
+        for (a, b) in a.iter().zip(&ridge.predict(&features)) {
+            assert!((a - b).abs() < 1e-3, "{a} {b}");
+        }
+        for (a, b) in a.iter().zip(&kernel.dot(&dual.alpha)) {
             assert!((a - b).abs() < 1e-6, "{a} {b}");
         }
     }

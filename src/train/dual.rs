@@ -75,8 +75,8 @@ impl Dual {
     }
 }
 
-/// `L⁻¹` of `K + λI`.
-fn root(kernel: &Array2<f64>, penalty: f64) -> Array2<f64> {
+/// `L⁻¹` of `K + λI`, `[n, n]`.
+pub fn root(kernel: &Array2<f64>, penalty: f64) -> Array2<f64> {
     let mut system = kernel.clone();
     system.diag_mut().mapv_inplace(|diagonal| diagonal + penalty);
     inverse_of_cholesky(&system)

@@ -161,6 +161,24 @@ impl Sparse {
         Self { rows, columns: self.columns }
     }
 
+    /// `X − Y`, row by row; both have the same rows and columns.
+    pub fn minus(&self, other: &Self) -> Self {
+        let rows = self.rows.iter().zip(&other.rows).map(|(row, other)| {
+            let negated = other.iter().map(|(column, value)| (*column, -value));
+            let mut row: Vec<(u32, f64)> = row.iter().copied().chain(negated).collect();
+            row.sort_by_key(|(column, _)| *column);
+            row.dedup_by(|next, kept| {
+                let same = next.0 == kept.0;
+                if same {
+                    kept.1 += next.1;
+                }
+                same
+            });
+            row
+        });
+        Self { rows: rows.collect(), columns: self.columns }
+    }
+
     /// `X Xᵀ`, `[n, n]`.
     pub fn gram(&self) -> Array2<f64> {
         let n = self.rows.len();
@@ -197,6 +215,9 @@ mod tests {
         assert_eq!(x.transposed_dot(arr1(&[1.0, 10.0, 5.0]).view()), arr1(&[1.0, 30.0, 2.0]));
         assert_eq!(x.gram(), arr2(&[[5.0, 0.0, 0.0], [0.0, 9.0, 0.0], [0.0, 0.0, 0.0]]));
         assert_eq!(x.select(&[1]).rows, [vec![(1, 3.0)]]);
+        let other = Sparse { rows: vec![vec![(1, 1.0), (2, 0.5)], vec![], vec![]], columns: 3 };
+        let difference = [vec![(0, 1.0), (1, -1.0), (2, 1.5)], vec![(1, 3.0)], vec![]];
+        assert_eq!(x.minus(&other).rows, difference);
     }
 
     #[test]

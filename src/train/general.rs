@@ -17,6 +17,7 @@ use super::{
     report::Report,
     ridge::{Block, Columns, Limits, Ridge},
     static_stage,
+    stuffing::{Shifts, Stuffed},
 };
 use crate::evaluate::{random::Random, rows::Data};
 
@@ -41,16 +42,18 @@ pub struct General {
     pub held_out: Vec<f64>,
 }
 
-/// Fits on all rows, and on all folds for calibration and figures.
+/// Fits on all rows, and on all folds for calibration and figures; `stuffed` are copies of some
+/// rows that should score as those do.
 pub fn train(
     data: &Data,
     features: &Features,
+    stuffed: Option<&Stuffed>,
     recipe: &Recipe,
     against: Option<Vec<f64>>,
     seed: u64,
 ) -> anyhow::Result<General> {
     let difficulty = difficulties(data, &recipe.anchors);
-    let fit = Fit { data, features, recipe, difficulty: &difficulty };
+    let fit = Fit { data, features, stuffed, recipe, difficulty: &difficulty };
     let folds = folds(data, seed)?;
     let mut held_out = Array1::zeros(data.rows.len());
     let mut staged = held_out.clone();
@@ -82,6 +85,7 @@ pub fn train(
 struct Fit<'a> {
     data: &'a Data,
     features: &'a Features,
+    stuffed: Option<&'a Stuffed>,
     recipe: &'a Recipe,
     difficulty: &'a Array1<f64>,
 }
@@ -112,7 +116,17 @@ impl Fit<'_> {
             Block { columns: Columns::Sparse(&words), penalty: penalties.words },
             Block { columns: Columns::Dense(facts.view()), penalty: penalties.facts },
         ];
-        let ridge = Ridge::fit(&blocks, self.difficulty, &weights, LIMITS);
+        let shifts = self.stuffed.map(|stuffed| {
+            stuffed.shifts(self.data, self.features, &learned, (&words, &idf), &standard)
+        });
+        let differences = shifts.as_ref().map(Shifts::differences);
+        let ridge = Ridge::fit_with_differences(
+            &blocks,
+            differences.as_ref(),
+            self.difficulty,
+            &weights,
+            LIMITS,
+        );
         let linear = Linear::from_ridge(&ridge, idf, &standard).context("a block is missing")?;
         let stage = static_stage::distil(self.features, &linear, &weights);
         Ok((linear, stage))
@@ -159,7 +173,7 @@ mod tests {
     use super::*;
     use crate::{
         evaluate::rows::{Label, Row},
-        train::recipe::Penalties,
+        train::{recipe::Penalties, stuffing::Copy},
     };
 
     /// Two data sets and authored prompts; the first number of the embedding is the difficulty.
@@ -196,6 +210,7 @@ mod tests {
             max_tokens: 256,
             penalties: Penalties { embedding: 0.1, words: 5.0, facts: 100.0 },
             authored: None,
+            stuffing: None,
             anchors: BTreeMap::from([("one".to_owned(), 0.5), ("none".to_owned(), 0.5)]),
             pairs: BTreeMap::from([(
                 "one".to_owned(),
@@ -207,7 +222,7 @@ mod tests {
     #[test]
     fn difficulty_is_learned_and_carried_to_a_data_set_that_was_left_out() {
         let (data, features) = rows();
-        let general = train(&data, &features, &recipe(), None, 1).unwrap();
+        let general = train(&data, &features, None, &recipe(), None, 1).unwrap();
         assert!(general.platt.slope > 0.0);
         let lines = &general.report.tables[0].lines;
         let head = lines.iter().find(|line| line.on == "one" && line.score == "head").unwrap();
@@ -224,17 +239,50 @@ mod tests {
     fn the_same_seed_gives_the_same_head_and_report() {
         let (data, features) = rows();
         let fit = || {
-            let general = train(&data, &features, &recipe(), None, 1).unwrap();
+            let general = train(&data, &features, None, &recipe(), None, 1).unwrap();
             (general.report.to_string(), general.linear.calibrated(&general.platt))
         };
         assert_eq!(fit(), fit());
     }
 
     #[test]
+    fn a_score_that_stuffing_moves_is_moved_less_by_a_fit_that_saw_copies() {
+        let (data, features) = rows();
+        let copies: Vec<Copy> = (0..90)
+            .map(|row| Copy { row, lender: (row + 1) % 90, text: format!("copy {row}") })
+            .collect();
+        let texts: Vec<&str> = copies.iter().map(|copy| copy.text.as_str()).collect();
+        // Stuffing looks hard: it moves the number that says how hard a prompt is.
+        let mut embeddings = features.embeddings.clone();
+        embeddings.column_mut(0).mapv_inplace(|hard| hard + 0.3);
+        let copied = Features::read(&texts, embeddings, 64);
+        let moved = |weight: Option<f64>| {
+            let stuffed = weight.map(|weight| Stuffed::new(copies.clone(), copied.clone(), weight));
+            let general =
+                train(&data, &features, stuffed.as_ref(), &recipe(), None, 1).unwrap().linear;
+            let moved = general.predict(&copied) - general.predict(&features);
+            moved.mapv(f64::abs).mean().unwrap()
+        };
+        let (without, with) = (moved(None), moved(Some(3.0)));
+        assert!(without > 0.1 && with < 0.7 * without, "{without} {with}");
+    }
+
+    #[test]
+    fn without_copies_the_head_is_the_one_without_stuffing() {
+        let (data, features) = rows();
+        let nothing = Stuffed::new(vec![], Features::read(&[], Array2::zeros((0, 5)), 64), 0.3);
+        let head = |stuffed: Option<&Stuffed>| {
+            let general = train(&data, &features, stuffed, &recipe(), None, 1).unwrap();
+            general.linear.calibrated_with_stage(general.stage, &general.platt)
+        };
+        assert_eq!(head(Some(&nothing)), head(None));
+    }
+
+    #[test]
     fn one_data_set_alone_cannot_be_left_out() {
         let (mut data, features) = rows();
         data.rows.iter_mut().for_each(|row| row.dataset = "one".to_owned());
-        let error = train(&data, &features, &recipe(), None, 1).err().unwrap();
+        let error = train(&data, &features, None, &recipe(), None, 1).err().unwrap();
         assert!(error.to_string().contains("the data holds 1"));
     }
 }

@@ -126,6 +126,8 @@ pub struct PairLabels {
     pub weak_fails: Vec<f64>,
     /// 1 where the weak model's answer is worse, else 0: the event that the score estimates.
     pub weak_is_worse: Vec<f64>,
+    /// As the rows give it; empty where they give none.
+    pub categories: Vec<String>,
 }
 
 /// Fewest rows that a head can be fitted to and held out from in folds.
@@ -140,6 +142,7 @@ impl PairLabels {
             gain: pick(&self.gain),
             weak_fails: pick(&self.weak_fails),
             weak_is_worse: pick(&self.weak_is_worse),
+            categories: rows.iter().filter_map(|row| self.categories.get(*row).cloned()).collect(),
         }
     }
 
@@ -149,13 +152,19 @@ impl PairLabels {
             bail!("--strong and --weak name the same model, `{strong}`");
         }
         let (strong_model, weak_model) = (data.model(strong)?, data.model(weak)?);
-        let mut labels =
-            Self { rows: vec![], gain: vec![], weak_fails: vec![], weak_is_worse: vec![] };
+        let mut labels = Self {
+            rows: vec![],
+            gain: vec![],
+            weak_fails: vec![],
+            weak_is_worse: vec![],
+            categories: vec![],
+        };
         let mut strong_sum = 0.0;
         for (index, row) in data.rows.iter().enumerate() {
             if let (Some(s), Some(w)) = (row.score(strong_model), row.score(weak_model)) {
                 labels.rows.push(index);
                 labels.gain.push(s - w);
+                labels.categories.push(row.category.clone());
                 labels.weak_fails.push(1.0 - w);
                 labels.weak_is_worse.push(f64::from(u8::from(s > w)));
                 strong_sum += s;

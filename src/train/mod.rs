@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! rows → text as served → embedding, words, facts     [`rows`], [`crate::evaluate::embed`], [`features`]
-//!      → labels and weights                           [`labels`]
+//!      → labels and weights, copies that keep a score [`labels`], [`stuffing`]
 //!      → folds → fit → calibration on held-out scores [`general`] or [`pair`]
 //!      → head, report, model directory                [`report`], [`output`]
 //! ```
@@ -14,6 +14,7 @@
 //! figures in [`crate::evaluate::metrics`] and [`judge`].
 
 pub mod blocks;
+pub mod category;
 pub mod dual;
 pub mod features;
 pub mod general;
@@ -31,6 +32,7 @@ pub mod recipe;
 pub mod report;
 pub mod ridge;
 pub mod static_stage;
+pub mod stuffing;
 pub mod words;
 
 use std::path::Path;
@@ -43,6 +45,7 @@ use self::{
     labels::PairLabels,
     recipe::Recipe,
     report::Report,
+    stuffing::Stuffed,
 };
 use crate::{
     classify::{head::Head, model::Model},
@@ -85,7 +88,12 @@ pub fn train_general(
 ) -> anyhow::Result<Trained> {
     let against = against.map(|path| held_out::read(path, &data)).transpose()?;
     let features = features(&data, base, embedding, BUCKETS)?;
-    let general = general::train(&data, &features, recipe, against, seed)?;
+    let stuffed = recipe
+        .stuffing
+        .as_ref()
+        .map(|stuffing| Stuffed::read(&data, stuffing, base, embedding, seed))
+        .transpose()?;
+    let general = general::train(&data, &features, stuffed.as_ref(), recipe, against, seed)?;
     Ok(Trained {
         head: general.linear.calibrated_with_stage(general.stage, &general.platt),
         report: general.report,

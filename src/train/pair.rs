@@ -4,6 +4,7 @@
 //! two ridge regressions over one kernel, [`super::blocks`], f₁ + 0.3 f₂:
 //!   y₁ = strong − weak                        what routing is judged by
 //!   y₂ = (strong − weak) + ½ (1 − weak)       steadier where the gain is mostly coin flips
+//! rows with categories: what tells these apart is added to the kernel, [`super::category`]
 //! the penalty of each by evidence, [`super::dual`]
 //! → mixed with as much of the prior as held-out folds ask for, [`super::prior_share`]
 //! → calibrated on held-out folds
@@ -16,6 +17,7 @@ use ndarray::Array1;
 
 use super::{
     blocks::{Blocks, Sight, spread, standardised},
+    category::Kinds,
     dual::Dual,
     features::Features,
     labels::PairLabels,
@@ -84,6 +86,7 @@ pub fn train(
     let prior_scores = fitter.sight.prior_scores.to_vec();
     report.tables.push(pair_report::table(labels, &held_out, &prior_scores, words, seed));
     report.notes.push(pair_report::share_note(fit.prior_share));
+    report.notes.extend(fit.explained.map(pair_report::category_note));
     report.notes.push(pair_report::stage_note(with_stage, held_out.misforetold));
     Ok(Pair { head, report, prior_share: fit.prior_share })
 }
@@ -111,6 +114,8 @@ struct Fitter<'a> {
 struct Fit {
     linear: Linear,
     prior_share: f64,
+    /// How much of the rows' categories the features tell, where they shaped the fit.
+    explained: Option<f64>,
     /// Rows that chose penalties and prior share, and their scores by folds that left them out.
     rows: Vec<usize>,
     left_out: Vec<f64>,
@@ -180,14 +185,26 @@ impl<'a> Fitter<'a> {
         let chosen = self.chosen(rows);
         let blocks = Blocks::new(&self.sight, &chosen);
         let targets = self.targets.each_ref().map(|target| of_rows(target, &chosen));
-        let duals = Dual::fit(&blocks.kernel(), &targets, &PENALTIES);
+        let categories: Vec<&str> = chosen
+            .iter()
+            .filter_map(|row| self.labels.categories.get(*row))
+            .map(String::as_str)
+            .collect();
+        let kernel = blocks.kernel();
+        let kinds = Kinds::learn(&kernel, &categories);
+        let kernel = match &kinds {
+            Some(kinds) => kinds.added_to(kernel),
+            None => kernel,
+        };
+        let duals = Dual::fit(&kernel, &targets, &PENALTIES);
         let mut fit: Option<Linear> = None;
         for ((dual, target), weight) in duals.iter().zip(&self.targets).zip(FIT_WEIGHTS) {
             let one = if chosen.len() == rows.len() {
-                blocks.weights_of_dual(&self.sight, &dual.alpha)
+                let alpha = kinds.as_ref().map(|kinds| kinds.folded(&dual.alpha));
+                blocks.weights_of_dual(&self.sight, alpha.as_ref().unwrap_or(&dual.alpha))
             } else {
-                let target = of_rows(target, rows);
-                blocks.weights_of_ridge(&self.sight, rows, &target, dual.penalty)?
+                let (target, kinds) = (of_rows(target, rows), kinds.as_ref());
+                blocks.weights_of_ridge(&self.sight, rows, &target, dual.penalty, kinds)?
             };
             fit = Some(match fit {
                 Some(sum) => sum.plus(weight, &one),
@@ -207,7 +224,9 @@ impl<'a> Fitter<'a> {
             .scaled((1.0 - share) / fit_spread)
             .plus(share / blocks.prior_spread, &self.sight.prior)
             .shifted(-share * blocks.prior_mean / blocks.prior_spread);
-        Ok(Fit { linear, prior_share: share, left_out: left_out.to_vec(), rows: chosen })
+        let explained = kinds.map(|kinds| kinds.explained);
+        let left_out = left_out.to_vec();
+        Ok(Fit { linear, prior_share: share, explained, left_out, rows: chosen })
     }
 
     /// Scores of the rows by fits without their fold, one vector a draw of folds.
@@ -270,6 +289,7 @@ pub(super) mod tests {
             gain: fails.clone(),
             weak_fails: fails.clone(),
             weak_is_worse: fails,
+            categories: vec![String::new(); n],
         };
         let words = (0..n).map(|_| random.uniform()).collect();
         (Features::read(&texts, embeddings, BUCKETS), labels, words)
@@ -316,6 +336,26 @@ pub(super) mod tests {
         let prior = prior(0);
         let pair = train(&features, &labels, &prior, &words, 1).unwrap();
         assert!(on_others(&pair.head) > on_others(&prior) - 0.02, "{}", pair.report);
+    }
+
+    #[test]
+    fn categories_that_tell_gain_apart_help_and_one_category_changes_nothing() {
+        let (features, mut labels, words) = rows(40, 0.8, 8);
+        let (others, other_labels, _) = rows(400, 0.8, 9);
+        let class: Vec<bool> = other_labels.gain.iter().map(|gain| *gain > 0.5).collect();
+        let mut fit = |category: &dyn Fn(usize) -> &'static str| {
+            labels.categories = (0..40).map(|row| category(row).to_owned()).collect();
+            let pair = train(&features, &labels, &prior(3), &words, 1).unwrap();
+            let area = auroc(&Linear::from(&pair.head).predict(&others).to_vec(), &class).unwrap();
+            (pair.head, area, pair.report.notes.join(" "))
+        };
+        let (without, area, notes) = fit(&|_| "");
+        assert!(!notes.contains("categor"), "{notes}");
+        assert_eq!(fit(&|_| "chat").0, without);
+        let side = |row: usize| if features.embeddings[[row, 0]] > 0.0 { "hard" } else { "easy" };
+        let (_, with, notes) = fit(&side);
+        assert!(with > area + 0.005, "{with} {area}");
+        assert!(notes.contains("categories of the labelled rows"), "{notes}");
     }
 
     #[test]

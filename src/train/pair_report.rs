@@ -31,6 +31,14 @@ pub fn share_note(share: f64) -> String {
     }
 }
 
+/// That categories shaped the fit, and how well the features tell them.
+pub fn category_note(explained: f64) -> String {
+    format!(
+        "The categories of the labelled rows shaped the fit: the features tell {:.0} % of their variance on rows left out.",
+        explained * 100.0
+    )
+}
+
 /// Whether words and facts may answer without the encoder.
 pub fn stage_note(with_stage: bool, misforetold: f64) -> String {
     let (share, margin) = (misforetold * 100.0, DEFAULT_STATIC_MARGIN);

@@ -18,6 +18,8 @@ pub struct Recipe {
     pub penalties: Penalties,
     /// Prompts with an authored difficulty that are trained on besides the data.
     pub authored: Option<Authored>,
+    /// Copies with words stuffed behind that should score as their prompts do; absent: none.
+    pub stuffing: Option<Stuffing>,
     /// Mean difficulty of a data set, or of `dataset|category`, in 0..=1. A group without an
     /// anchor keeps the mean it has.
     #[serde(default)]
@@ -49,6 +51,18 @@ pub struct Authored {
     pub weight: f64,
 }
 
+/// See [`super::stuffing`].
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stuffing {
+    /// What the copies weigh, as a share of the sum of the rows' weights; half of it stands on
+    /// authored prompts. Above 0.
+    pub weight: f64,
+    /// A data set of `m` prompts gives at most this times `√m` copies. Above 0. Every authored
+    /// prompt gives one.
+    pub copies_per_root: f64,
+}
+
 impl Recipe {
     /// Reads and checks a file; gives its text besides, for the record.
     pub fn read(path: &Path) -> anyhow::Result<(Self, String)> {
@@ -71,6 +85,13 @@ impl Recipe {
             && !(0.0..1.0).contains(&weight)
         {
             bail!("authored.weight is {weight}, which does not lie in 0..1");
+        }
+        if let Some(Stuffing { weight, copies_per_root }) = recipe.stuffing {
+            for (name, value) in [("weight", weight), ("copies_per_root", copies_per_root)] {
+                if !(value > 0.0 && value.is_finite()) {
+                    bail!("stuffing.{name} is {value}, which is not above 0");
+                }
+            }
         }
         if let Some((group, anchor)) =
             recipe.anchors.iter().find(|(_, anchor)| !(0.0..=1.0).contains(*anchor))
@@ -100,6 +121,7 @@ mod tests {
         for (more, fault) in [
             ("lambda = 3", "unknown field `lambda`"),
             ("authored = { file = \"a\", weight = 1.0 }", "authored.weight is 1"),
+            ("stuffing = { weight = 0, copies_per_root = 1 }", "stuffing.weight is 0"),
             ("[anchors]\n\"d|c\" = 1.5", "anchors.\"d|c\" is 1.5"),
             ("[pairs]\nd = [[\"strong\"]]", "expected an array of length 2"),
         ] {

@@ -4,6 +4,9 @@
 //! minimise  Σ_i w_i (y_i − b − Σ_k X_k[i] · β_k)²  +  Σ_k λ_k |β_k|²
 //! ```
 //!
+//! and, where there are pairs of texts that should get one score, `+ Σ_j v_j (Σ_k D_k[j] · β_k)²`
+//! over the differences `D` of their columns, which are not centred: the intercept cancels.
+//!
 //! The intercept `b` is not penalised: columns and target are centred by their weighted means.
 //! Dense blocks are preconditioned by the inverse of their own system (block Jacobi), sparse
 //! blocks not at all (Hestenes and Stiefel 1952; Saad, Iterative Methods, §9.2 and §10.2).
@@ -45,6 +48,14 @@ impl Columns<'_> {
     }
 }
 
+/// Columns of one text minus those of another that should get the same score, `m` pairs of them.
+pub struct Differences<'a> {
+    /// `[m, columns]` of each block, in the order of the blocks.
+    pub columns: Vec<Columns<'a>>,
+    /// v, `[m]`, in the unit of the row weights.
+    pub weights: Array1<f64>,
+}
+
 /// The solution.
 #[derive(Debug, Clone)]
 pub struct Ridge {
@@ -71,10 +82,23 @@ impl Ridge {
         row_weights: &Array1<f64>,
         limits: Limits,
     ) -> Self {
+        Self::fit_with_differences(blocks, None, target, row_weights, limits)
+    }
+
+    /// Fits to rows, and to differences that should score zero.
+    pub fn fit_with_differences<'a>(
+        blocks: &[Block<'a>],
+        differences: Option<&Differences<'a>>,
+        target: &Array1<f64>,
+        row_weights: &Array1<f64>,
+        limits: Limits,
+    ) -> Self {
         let learned = row_weights.iter().filter(|weight| **weight > 0.0).count() as f64;
-        let weights = row_weights * (learned / row_weights.sum());
+        let unit = learned / row_weights.sum();
+        let weights = row_weights * unit;
         let target_mean = weights.dot(target) / learned;
-        let system = System::new(blocks, weights, learned);
+        let differences = differences.map(|of| (of.columns.as_slice(), &of.weights * unit));
+        let system = System::new(blocks, differences, weights, learned);
 
         // Unknowns are β_k √λ_k, so that the penalty is the identity.
         let mut solution: Vec<Array1<f64>> = system.zeros();
@@ -84,8 +108,7 @@ impl Ridge {
         let mut direction = preconditioned.clone();
         let mut product = dot(&residual, &preconditioned);
         for _ in 0..limits.steps {
-            let mut image = system.adjoint(&system.forward(&direction));
-            add(&mut image, 1.0, &direction);
+            let image = system.image(&direction);
             let step = product / (dot(&direction, &image) + f64::MIN_POSITIVE);
             add(&mut solution, step, &direction);
             add(&mut residual, -step, &image);
@@ -124,6 +147,8 @@ struct System<'a, 'b> {
     blocks: &'a [Block<'b>],
     /// `[n]`
     weights: Array1<f64>,
+    /// D of each block and v, `[m]`.
+    differences: Option<(&'a [Columns<'b>], Array1<f64>)>,
     /// Weighted mean of each column.
     means: Vec<Array1<f64>>,
     /// 1 / √λ
@@ -133,19 +158,31 @@ struct System<'a, 'b> {
 }
 
 impl<'a, 'b> System<'a, 'b> {
-    fn new(blocks: &'a [Block<'b>], weights: Array1<f64>, total: f64) -> Self {
+    fn new(
+        blocks: &'a [Block<'b>],
+        differences: Option<(&'a [Columns<'b>], Array1<f64>)>,
+        weights: Array1<f64>,
+        total: f64,
+    ) -> Self {
         let scales: Vec<f64> = blocks.iter().map(|block| 1.0 / block.penalty.sqrt()).collect();
         let mean = |block: &Block<'_>| block.columns.transposed_dot(weights.view()) / total;
         let means: Vec<Array1<f64>> = blocks.iter().map(mean).collect();
         let inverses = blocks
             .iter()
             .zip(&means)
-            .map(|(block, mean)| match block.columns {
+            .enumerate()
+            .map(|(at, (block, mean))| match block.columns {
                 Columns::Sparse(_) => None,
                 Columns::Dense(matrix) => {
                     let weighed = &matrix * &weights.view().insert_axis(Axis(1));
                     let mean = mean.view().insert_axis(Axis(1));
                     let mut gram = weighed.t().dot(&matrix) - &(mean.dot(&mean.t()) * total);
+                    if let Some((columns, weights)) = &differences
+                        && let Some(Columns::Dense(matrix)) = columns.get(at)
+                    {
+                        let weighed = matrix * &weights.view().insert_axis(Axis(1));
+                        gram += &weighed.t().dot(matrix);
+                    }
                     gram /= block.penalty;
                     gram.diag_mut().mapv_inplace(|diagonal| diagonal + 1.0);
                     let inverse = inverse_of_cholesky(&gram);
@@ -153,11 +190,27 @@ impl<'a, 'b> System<'a, 'b> {
                 }
             })
             .collect();
-        Self { blocks, weights, means, scales, inverses }
+        Self { blocks, weights, differences, means, scales, inverses }
     }
 
     fn zeros(&self) -> Vec<Array1<f64>> {
         self.means.iter().map(|mean| Array1::zeros(mean.len())).collect()
+    }
+
+    /// The matrix of the normal equations times the unknowns.
+    fn image(&self, unknowns: &[Array1<f64>]) -> Vec<Array1<f64>> {
+        let mut image = self.adjoint(&self.forward(unknowns));
+        add(&mut image, 1.0, unknowns);
+        let Some((columns, weights)) = &self.differences else { return image };
+        let mut shift = Array1::zeros(weights.len());
+        for ((columns, x), scale) in columns.iter().zip(unknowns).zip(&self.scales) {
+            shift.scaled_add(*scale, &columns.dot(x.view()));
+        }
+        let weighed = shift * weights;
+        for ((image, columns), scale) in image.iter_mut().zip(*columns).zip(&self.scales) {
+            image.scaled_add(*scale, &columns.transposed_dot(weighed.view()));
+        }
+        image
     }
 
     /// `[columns]` of each block → `[n]`
@@ -221,6 +274,23 @@ mod tests {
         assert!((fit.weights[0][0] - 1.0).abs() < 1e-9 && (fit.intercept - 2.0).abs() < 1e-9);
         let predicted = fit.predict(&blocks);
         assert!((predicted[3] - 11.0).abs() < 1e-9, "a row of weight zero is only predicted");
+    }
+
+    #[test]
+    fn a_difference_worked_by_hand() {
+        // As above, with one difference 2 of weight 1 in the unit of the rows' weights, which are
+        // doubled: β = Σ x y / (Σ x² + v d² + λ) = 5 / (2 + ½ · 4 + 1) = 1; b = 2.
+        let x = arr2(&[[0.0], [1.0], [2.0]]);
+        let d = arr2(&[[2.0]]);
+        let sparse = Sparse { rows: vec![vec![(0, 2.0)]], columns: 1 };
+        let blocks = [Block { columns: Columns::Dense(x.view()), penalty: 1.0 }];
+        for columns in [Columns::Dense(d.view()), Columns::Sparse(&sparse)] {
+            let differences = Differences { columns: vec![columns], weights: arr1(&[1.0]) };
+            let (y, w) = (arr1(&[1.0, 2.0, 6.0]), arr1(&[2.0, 2.0, 2.0]));
+            let fit = Ridge::fit_with_differences(&blocks, Some(&differences), &y, &w, EXACT);
+            assert!((fit.weights[0][0] - 1.0).abs() < 1e-9, "{fit:?}");
+            assert!((fit.intercept - 2.0).abs() < 1e-9, "{fit:?}");
+        }
     }
 
     #[test]
