@@ -307,7 +307,11 @@ impl ScoringQueue {
 
 impl Drop for ScoringQueue {
     fn drop(&mut self) {
-        self.shared.closed.store(true, Ordering::Release);
+        {
+            // Under the lock: a worker that has just looked would sleep through the call.
+            let _jobs = self.shared.jobs();
+            self.shared.closed.store(true, Ordering::Release);
+        }
         self.shared.ready.notify_all();
         for thread in self.threads.drain(..) {
             // A worker catches its panics, so there is nothing to hear of here.
