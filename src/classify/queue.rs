@@ -416,9 +416,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_text_seen_before_is_not_scored_again() {
-        let queue = queue(QueueSettings { workers: Some(1), ..QueueSettings::default() });
-        let near = [Probability::clamped(0.15)];
-        let score = || queue.score("What is the capital of Peru?".to_owned(), &near);
+        let settings =
+            QueueSettings { workers: Some(1), static_margin: None, ..Default::default() };
+        let queue = queue(settings);
+        let score = || queue.score("What is the capital of Peru?".to_owned(), &[]);
         let (first, second) = (score().await.unwrap(), score().await.unwrap());
         assert_eq!((first.stage, second.stage), (Stage::Encoder, Stage::Memory));
         assert_eq!(first.score, second.score);
