@@ -107,6 +107,8 @@ impl Said {
                 _ => {}
             }
         }
+        // A call without a name is only begun when nothing more can come.
+        said.calls.sort_by_key(|[_, name, _]| name.is_empty());
         said
     }
 
