@@ -192,11 +192,17 @@ impl Ledger {
     /// Redis is away: this gateway goes on with its share of what is left. Done once an outage,
     /// and `again` when time has passed.
     pub(super) async fn take_share(&self, shared: &Shared, again: bool) {
+        // Most requests of an outage find it taken: they wait for no flush.
+        if shared.has_share() && !again {
+            return;
+        }
         let _maintained = self.maintenance.lock().await;
         if shared.has_share() && !again {
             return;
         }
         let fresh = async {
+            // What this gateway has used counts once: as the store has it.
+            self.flush_now().await?;
             let budgets = self.store.budgets().await?;
             let now = now_ms();
             let fresh = {

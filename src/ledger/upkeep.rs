@@ -125,7 +125,7 @@ impl Ledger {
         self.flush_now().await
     }
 
-    async fn flush_now(&self) -> Result<(), StoreError> {
+    pub(super) async fn flush_now(&self) -> Result<(), StoreError> {
         let batch = match self.journal.take() {
             Ok(batch) => batch,
             Err(error) => {

@@ -43,9 +43,9 @@ impl Part {
 
 impl Fair {
     /// Forgets what was used in a window that has passed, and where there is no more room the keys
-    /// that use nothing.
+    /// that use nothing. A window before this one, of a request that has ended late, changes nothing.
     pub fn advance(&mut self, window_ms: i64, now_ms: i64) {
-        if self.window_ms == window_ms {
+        if window_ms <= self.window_ms {
             if self.parts.len() >= MAX_KEYS {
                 self.parts.retain(|_, part| part.has() > 0 || part.waits(now_ms));
             }
@@ -147,6 +147,12 @@ mod tests {
         fair.used("late", 4);
         assert_eq!(fair.kept("greedy", 10, 1, 1_000).0, 0);
         assert_eq!(fair.kept("third", 9, 1, until).0, 0, "it has not come back");
+        fair.advance(0, 1_000);
+        assert_eq!(
+            fair.kept("greedy", 12, 1, 1_000).0,
+            0,
+            "late's six of twelve are not forgotten"
+        );
     }
 
     #[test]
