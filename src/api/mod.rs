@@ -5,6 +5,7 @@
 //! door, on a listener of its own.
 
 pub mod admin;
+mod connections;
 mod converse;
 pub mod error;
 mod feedback;
@@ -13,12 +14,7 @@ mod operations;
 mod tls;
 mod visitor;
 
-use std::{
-    future::{Future, IntoFuture as _},
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -37,6 +33,7 @@ use http_body_util::BodyExt as _;
 use tokio::{net::TcpStream, sync::watch};
 
 use crate::gateway::{Gateway, House};
+use connections::{HEAD_TIMEOUT, serve as serve_connections};
 use error::ApiError;
 use tls::{Shown, TlsListener, shown};
 
@@ -50,22 +47,26 @@ const MAX_DISCARDED_BYTES: usize = 64 * 1024 * 1024;
 /// The gateway's routes. Every path of the surfaces also works without `/v1`, and under
 /// `/anthropic`, where some clients put their base URL.
 pub fn router(house: impl Into<House>) -> Router {
-    let surface = Router::new()
-        .route("/chat/completions", post(converse::chat))
-        .route("/completions", post(converse::completions))
-        .route("/embeddings", post(converse::embeddings))
-        .route("/responses", post(converse::responses))
-        .route("/messages", post(converse::messages))
-        .route("/messages/count_tokens", post(converse::count_tokens))
-        .route("/decision", post(converse::decision))
-        .route("/feedback", post(feedback::feedback))
-        .route("/models", get(operations::models))
-        .route("/models/{*id}", get(operations::model));
-    Router::new()
-        .merge(surface.clone())
-        .nest("/v1", surface.clone())
-        .nest("/anthropic", surface.clone())
-        .nest("/anthropic/v1", surface)
+    let surface = [
+        ("/chat/completions", post(converse::chat)),
+        ("/completions", post(converse::completions)),
+        ("/embeddings", post(converse::embeddings)),
+        ("/responses", post(converse::responses)),
+        ("/messages", post(converse::messages)),
+        ("/messages/count_tokens", post(converse::count_tokens)),
+        ("/decision", post(converse::decision)),
+        ("/feedback", post(feedback::feedback)),
+        ("/models", get(operations::models)),
+        ("/models/{*id}", get(operations::model)),
+    ];
+    // Not nested routers: they build a URI anew for each request.
+    let mut router = Router::new();
+    for prefix in ["", "/v1", "/anthropic", "/anthropic/v1"] {
+        for (path, method) in &surface {
+            router = router.route(&format!("{prefix}{path}"), method.clone());
+        }
+    }
+    router
         .route("/health", get(operations::health))
         .route("/ready", get(operations::ready))
         .route("/metrics", get(operations::metrics))
@@ -112,17 +113,16 @@ async fn serve_until(
         stop.await;
         stopping.send_replace(true);
     };
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
     // Small frames go out as they come. A socket that refuses is closed already.
     let server = match tls {
         None => {
             let listener = listener.tap_io(|socket| drop(socket.set_nodelay(true)));
-            axum::serve(listener, service).with_graceful_shutdown(stop).into_future().boxed()
+            serve_connections(listener, router, HEAD_TIMEOUT, stop).boxed()
         }
         Some(tls) => {
             let listener = TlsListener::new(listener, tls)
                 .tap_io(|stream| drop(stream.get_ref().0.set_nodelay(true)));
-            axum::serve(listener, service).with_graceful_shutdown(stop).into_future().boxed()
+            serve_connections(listener, router, HEAD_TIMEOUT, stop).boxed()
         }
     };
     let deadline = async move {

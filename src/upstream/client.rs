@@ -131,17 +131,12 @@ impl Upstreams {
 
 fn request(slot: &Slot, call: Call<'_>) -> Result<reqwest::RequestBuilder, UpstreamError> {
     let provider = slot.provider();
-    let (Some(deployment), Some(path)) =
-        (slot.deployment(), provider.path(call.operation, call.model))
-    else {
+    let path = provider.path(call.operation, call.model);
+    let Some(url) = path.and_then(|path| slot.url(&path)).transpose()? else {
         let (kind, model) = (provider.api.name(), call.model);
         let message = format!("a provider of the kind `{kind}` cannot do this with `{model}`");
         return Err(UpstreamError::Unsupported(message));
     };
-    let url = deployment
-        .base_url
-        .join(&path)
-        .map_err(|error| UpstreamError::Connect(format!("the URL is not valid: {error}")))?;
     let mut headers = call.headers;
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if provider.api == Api::Anthropic {

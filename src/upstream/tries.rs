@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use reqwest::Client;
+use reqwest::{Client, Url};
 use thread_local::ThreadLocal;
 
 use super::{
@@ -46,6 +46,8 @@ pub struct Member {
     tls: rustls::ClientConfig,
     /// One for each thread that asks it.
     clients: ThreadLocal<Client>,
+    /// Of each deployment, the URLs of the paths that were asked for.
+    urls: Vec<Mutex<HashMap<String, Url>>>,
     health: Mutex<HashMap<(usize, String), Arc<Health>>>,
     /// Credentials that stand back, `(deployment, credential)`, until when.
     standing_back: Mutex<HashMap<(usize, usize), Instant>>,
@@ -61,6 +63,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Member {
     pub fn new(provider: Provider, tls: rustls::ClientConfig) -> Self {
         Self {
+            urls: provider.deployments.iter().map(|_| Mutex::default()).collect(),
             provider,
             tls,
             clients: ThreadLocal::new(),
@@ -84,6 +87,22 @@ impl Member {
                 .tcp_nodelay(true);
             client.build()
         })
+    }
+
+    /// The URL of a path under a deployment's base URL; `None` when there is no such deployment.
+    fn url(&self, deployment: usize, path: &str) -> Option<Result<Url, UpstreamError>> {
+        let mut known = locked(self.urls.get(deployment)?);
+        if let Some(url) = known.get(path) {
+            return Some(Ok(url.clone()));
+        }
+        let joined = self.provider.deployments.get(deployment)?.base_url.join(path);
+        if let Ok(url) = &joined
+            && known.len() < MAX_MODELS
+        {
+            known.insert(path.to_owned(), url.clone());
+        }
+        let invalid = |error| UpstreamError::Connect(format!("the URL is not valid: {error}"));
+        Some(joined.map_err(invalid))
     }
 
     fn health(&self, deployment: usize, model: &str) -> Arc<Health> {
@@ -217,6 +236,7 @@ impl Tries {
     /// The place to ask; how long every circuit stays open when none may be asked.
     fn choose(&mut self, now: Instant) -> Result<Slot, Duration> {
         let failed = self.last.map(|(deployment, _)| deployment);
+        let alone = self.member.provider.deployments.len() == 1;
         let mut soonest = Duration::MAX;
         let mut best: Option<(Rank, usize, Arc<Health>)> = None;
         for (at, deployment) in self.member.provider.deployments.iter().enumerate() {
@@ -232,7 +252,7 @@ impl Tries {
             let weight = f64::from(deployment.weight.max(1));
             let load = health.observed().in_flight as f64 / weight;
             // Of equals a random one, each as often as its weight says (Efraimidis–Spirakis).
-            let lot = -draw().powf(1.0 / weight);
+            let lot = if alone { 0.0 } else { -draw().powf(1.0 / weight) };
             let rank = (failed == Some(at), load, lot);
             if best.as_ref().is_none_or(|(least, ..)| rank < *least) {
                 best = Some((rank, at, health));
@@ -276,12 +296,14 @@ impl Slot {
         self.member.client()
     }
 
-    pub(super) fn deployment(&self) -> Option<&Deployment> {
-        self.member.provider.deployments.get(self.place.0)
+    /// The URL of a path at this place.
+    pub(super) fn url(&self, path: &str) -> Option<Result<Url, UpstreamError>> {
+        self.member.url(self.place.0, path)
     }
 
     pub(super) fn credential(&self) -> Option<&Credential> {
-        self.deployment()?.credentials.get(self.place.1)
+        let deployment = self.member.provider.deployments.get(self.place.0)?;
+        deployment.credentials.get(self.place.1)
     }
 
     /// The first content came after this long.

@@ -64,7 +64,9 @@ impl Caller {
         );
         let head =
             "POST /v1/chat/completions HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json";
-        write!(stream.get_mut(), "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len())?;
+        // In one piece, as clients send it.
+        let request = format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        stream.get_mut().write_all(request.as_bytes())?;
         let (mut length, mut chunked, mut ok) = (0, false, false);
         let mut line = String::new();
         loop {
