@@ -10,6 +10,7 @@ use super::{
     card,
     catalogue::{LOCAL_FILE, Models},
     declared::declared,
+    images::images,
     ledger::{ledger, redis},
     provider::{catalogued, provider},
     reader::{Located, Problem, Report, Section, did_you_mean},
@@ -46,6 +47,8 @@ pub fn build(text: &str, directory: &Path, environment: Environment<'_>) -> (Con
         admin: root.section("admin").map(|section| admin(section, directory, environment)),
         ..Config::default()
     };
+    let max_body_bytes = config.server.max_body_bytes;
+    config.images = root.section("images").and_then(|section| images(section, max_body_bytes));
     if let Some(section) = root.section("redis") {
         let span = section.span();
         let redis = redis(section);

@@ -12,6 +12,7 @@ mod card;
 pub mod catalogue;
 mod declared;
 pub mod environment;
+mod images;
 mod ledger;
 mod provider;
 mod reader;
@@ -35,6 +36,7 @@ pub use tls::Tls;
 
 use crate::{
     classify::{model::LoadOptions, queue::QueueSettings},
+    images::ImageSettings,
     ledger::{LedgerSettings, declared::Declared},
     policy::{ModelCard, Policy},
     telemetry::decisions::DecisionLogSettings,
@@ -48,6 +50,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// The classifier inside the process.
     pub classifier: ClassifierConfig,
+    /// How images that callers name by address are fetched; `None` fetches none.
+    pub images: Option<ImageSettings>,
     /// Where decisions are logged.
     pub decisions: DecisionLogSettings,
     /// Keys, budgets and spend; `None` keeps none.

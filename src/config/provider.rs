@@ -74,6 +74,7 @@ pub fn known_quirks(known: &ProviderEntry) -> Quirks {
         completions: known.quirks.completions,
         old_max_tokens: !known.quirks.max_completion_tokens,
         reasoning_content: known.quirks.reasoning_content,
+        image_urls: known.quirks.image_urls,
         short_tool_ids: known.quirks.tool_call_ids == ToolCallIds::Alphanumeric9,
         reasoning_beside_output: known.quirks.reasoning_beside_output,
         rejects: known.quirks.rejects.clone(),
@@ -247,6 +248,7 @@ impl Reader<'_, '_> {
             completions: section.bool("completions").unwrap_or(usual.completions),
             old_max_tokens: section.bool("old_max_tokens").unwrap_or(usual.old_max_tokens),
             reasoning_content: section.bool("reasoning_content").unwrap_or(usual.reasoning_content),
+            image_urls: section.bool("image_urls").or(usual.image_urls),
             api_version: api_version.unwrap_or(usual.api_version),
             region: region.unwrap_or(usual.region),
             ..usual

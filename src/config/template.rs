@@ -38,6 +38,13 @@ listen = "127.0.0.1:8080"
 # retention_days = 400                 # rows are kept for ever without it
 # assumed_output_tokens = 1024         # reserved for a request that states no bound
 
+# Images that callers name by address, for providers that take bytes only (Bedrock, Gemini, Ollama).
+# [images]
+# fetch = false                        # true fetches them, from public addresses only
+# max_bytes = 5242880                  # of one image
+# timeout_ms = 10000                   # for all images of a request
+# allow_hosts = ["images.example.com", "*.example.org"]  # only these; default: every public host
+
 # [admin]                              # the admin API
 # listen = "127.0.0.1:8081"
 # token_env = "WEIGHBRIDGE_ADMIN_TOKEN"
@@ -73,6 +80,7 @@ api_key_env = "OPENAI_API_KEY"
 # first_byte_timeout_ms = 300000
 # idle_timeout_ms = 60000
 # total_timeout_ms = 600000            # off unless set: it would cut long streams
+# image_urls = true                    # false where it takes images as base64 only
 # stream_usage = true                  # false for servers that reject `stream_options`
 
 [providers.local]

@@ -17,6 +17,7 @@ use super::{
     attempt::ShownHeaders,
     billing::Way,
     flow::Seen,
+    images::Images,
     prepare::{PrepareError, Prepared},
     relay::StreamStart,
     settle::{FINISHED, Settlement},
@@ -61,13 +62,14 @@ impl Gateway {
         let models = Arc::clone(&routed.models);
         let mut candidates: VecDeque<_> = routed.decision.route.iter().copied().collect();
         let mut refused = None;
+        let mut images = Images::default();
         while let Some(candidate) = candidates.pop_front() {
             let Some(card) = models.get(candidate.model) else { continue };
             if too_small.is_some_and(|least| card.context_window.is_some_and(|w| w <= least)) {
                 continue;
             }
             routed.served = Some(candidate);
-            let prepared = match self.prepare(request, card, info) {
+            let prepared = match self.prepare(request, card, info, &images) {
                 Ok(prepared) => prepared,
                 Err(PrepareError::Request(error)) => {
                     settlement.finish("caller_invalid_request");
@@ -96,6 +98,22 @@ impl Gateway {
                 refused = Some(error);
                 continue;
             }
+            let started = Instant::now();
+            let prepared = self.with_images(request, info, card, prepared, &mut images).await;
+            waited += started.elapsed();
+            let prepared = match prepared {
+                Ok(prepared) => prepared,
+                Err(PrepareError::Request(error)) if settlement.attempts() == 0 => {
+                    settlement.finish("caller_invalid_request");
+                    return Err(GatewayError::Request(error));
+                }
+                // What was asked before failed for a reason of its own.
+                Err(PrepareError::Request(_)) => continue,
+                Err(PrepareError::Upstream(error)) => {
+                    last_error = Some(error);
+                    continue;
+                }
+            };
             let tier = routed.tier().map(str::to_owned);
             let asked =
                 self.ask(request, info, card, &prepared, tier.as_deref(), &mut settlement).await;

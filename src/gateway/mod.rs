@@ -9,6 +9,7 @@ mod error;
 mod flow;
 mod forward;
 mod house;
+mod images;
 mod info;
 mod makers;
 mod prepare;
@@ -37,6 +38,7 @@ pub use settle::{Plan, Settlement, Stop, milliseconds};
 use crate::{
     classify::{extract::text_to_weigh, queue::ScoringQueue},
     config::Config,
+    images::{Fetcher, Reach, is_public},
     ledger::{Ledger, meter::Pace},
     protocol::{incoming::Incoming, neutral::Warnings},
     telemetry::{Metrics, decisions::DecisionLog},
@@ -55,6 +57,10 @@ pub struct Gateway {
     ledger: Option<Arc<Ledger>>,
     sessions: Arc<Sessions>,
     makers: Arc<Makers>,
+    /// Where images may be fetched from.
+    reach: Reach,
+    /// `None` fetches none.
+    images: Option<Fetcher>,
     stop: Stop,
 }
 
@@ -101,6 +107,7 @@ impl Gateway {
     /// their default tier.
     pub fn new(config: Config, upstreams: Upstreams, metrics: Arc<Metrics>, stop: Stop) -> Self {
         Self {
+            images: fetcher(&config, &upstreams, is_public),
             config,
             upstreams,
             metrics,
@@ -109,6 +116,7 @@ impl Gateway {
             ledger: None,
             sessions: Arc::default(),
             makers: Arc::default(),
+            reach: is_public,
             stop,
         }
     }
@@ -124,10 +132,17 @@ impl Gateway {
         Self { ledger, ..self }
     }
 
+    /// The same, fetching images from the addresses that `reach` allows instead of the public
+    /// ones: for a program whose image host is on its own machine. No configuration can say so.
+    pub fn with_image_reach(self, reach: Reach) -> Self {
+        Self { images: fetcher(&self.config, &self.upstreams, reach), reach, ..self }
+    }
+
     /// The same gateway under another configuration: classifier, ledger, logs, sessions and
     /// metrics go on.
     fn reloaded(&self, config: Config, upstreams: Upstreams) -> Self {
         Self {
+            images: fetcher(&config, &upstreams, self.reach),
             config,
             upstreams,
             metrics: Arc::clone(&self.metrics),
@@ -136,6 +151,7 @@ impl Gateway {
             ledger: self.ledger.clone(),
             sessions: Arc::clone(&self.sessions),
             makers: Arc::clone(&self.makers),
+            reach: self.reach,
             stop: self.stop.clone(),
         }
     }
@@ -216,4 +232,10 @@ impl Gateway {
         let body = format!("{{\"input_tokens\":{}}}", routed.needs.prompt_tokens);
         Ok((routed, body.into(), true))
     }
+}
+
+/// Fetches images, where the configuration has them fetched.
+fn fetcher(config: &Config, upstreams: &Upstreams, reach: Reach) -> Option<Fetcher> {
+    let settings = config.images.clone()?;
+    Some(Fetcher::new(settings, upstreams.tls().clone(), reach))
 }

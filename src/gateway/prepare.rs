@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Gateway, RequestInfo};
+use super::{Gateway, RequestInfo, images::Images};
 use crate::{
     policy::{Ability, Mode, ModelCard},
     protocol::{
@@ -60,12 +60,14 @@ impl From<UpstreamError> for PrepareError {
 }
 
 impl Gateway {
-    /// The request in the candidate's language.
+    /// The request in the candidate's language, with those `images` inside that its provider
+    /// would not fetch.
     pub(super) fn prepare(
         &self,
         request: &Incoming,
         card: &ModelCard,
         info: &RequestInfo,
+        images: &Images,
     ) -> Result<Prepared, PrepareError> {
         let name = &card.upstream_name;
         let Some(provider) = self.upstreams.provider(&card.provider) else {
@@ -101,7 +103,8 @@ impl Gateway {
         let operation = Operation::Converse { dialect, stream };
         let speaks = request.surface.speaks(dialect);
         let named = speaks.then(|| self.makers.named(request, name)).flatten();
-        if speaks && named.is_none() && !request.holds_foreign_signature() {
+        let filled = images.put_into(request, named.as_ref(), provider);
+        if speaks && named.is_none() && filled.is_none() && !request.holds_foreign_signature() {
             return Ok(prepared(operation, Form::Native, native()));
         }
         if let Some(field) = request.stored.first().filter(|_| !speaks) {
@@ -112,8 +115,8 @@ impl Gateway {
             );
             return Err(UpstreamError::Unsupported(message).into());
         }
-        let conversation = match &named {
-            Some(named) => named,
+        let conversation = match filled.as_ref().or(named.as_ref()) {
+            Some(conversation) => conversation,
             None => request.conversation().map_err(PrepareError::Request)?,
         };
         let target = Target {

@@ -104,6 +104,7 @@ pub struct Metrics {
     lost_decisions: Gauge,
     usage_estimated: Counter,
     warnings: Family<WarningLabel, Counter>,
+    image_fetches: Family<OutcomeLabel, Counter>,
     reloads: Family<OutcomeLabel, Counter>,
     reload_failed: Gauge,
     ledger_waiting: Gauge,
@@ -183,6 +184,12 @@ impl Default for Metrics {
                 "What translations could not carry over",
                 Family::default(),
             ),
+            image_fetches: kept(
+                r,
+                "image_fetches",
+                "Images by address that a provider could not fetch itself, by what came of them",
+                Family::default(),
+            ),
             reloads: kept(r, "config_reloads", "Reloads of the configuration", Family::default()),
             reload_failed: kept(
                 r,
@@ -255,6 +262,11 @@ impl Metrics {
     /// A translation could not carry something over; `code` is the warning's word.
     pub fn translation_warned(&self, code: &'static str) {
         self.warnings.get_or_create(&WarningLabel { code }).inc();
+    }
+
+    /// An image by address was fetched (`ok`), or was not: the error's label.
+    pub fn image_fetched(&self, outcome: &'static str) {
+        self.image_fetches.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
     /// One attempt at a provider has its result: `ok` or the error's label.

@@ -29,6 +29,7 @@ const ANTHROPIC_VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
 #[derive(Debug, Clone)]
 pub struct Upstreams {
     members: Arc<[Arc<Member>]>,
+    tls: rustls::ClientConfig,
 }
 
 /// One request at a provider.
@@ -81,7 +82,12 @@ impl Upstreams {
             rustls::ClientConfig::builder().with_platform_verifier()?.with_no_client_auth();
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let member = |provider| Arc::new(Member::new(provider, tls.clone()));
-        Ok(Self { members: providers.into_iter().map(member).collect() })
+        Ok(Self { members: providers.into_iter().map(member).collect(), tls })
+    }
+
+    /// Whom this machine trusts, for clients of others.
+    pub fn tls(&self) -> &rustls::ClientConfig {
+        &self.tls
     }
 
     /// The provider of this name.

@@ -97,6 +97,8 @@ pub struct Quirks {
     pub old_max_tokens: bool,
     /// It takes `reasoning_content` back in the history (DeepSeek, vLLM).
     pub reasoning_content: bool,
+    /// It fetches images that are named by address; `None` is as its kind usually does.
+    pub image_urls: Option<bool>,
     /// Its tool call ids are nine letters and digits (Mistral).
     pub short_tool_ids: bool,
     /// It counts reasoning tokens beside the completion's, not inside (xAI).
@@ -118,6 +120,7 @@ impl Default for Quirks {
             completions: false,
             old_max_tokens: false,
             reasoning_content: false,
+            image_urls: None,
             short_tool_ids: false,
             reasoning_beside_output: false,
             rejects: Vec::new(),
@@ -233,6 +236,12 @@ impl Provider {
             && quirks.responses
             && !quirks.reasoning_content
             && !quirks.rejects.iter().any(|field| field == "include")
+    }
+
+    /// Whether it fetches images that are named by address. Converse has no field for one; of
+    /// Gemini's models the newer do, and only over https.
+    pub fn takes_image_urls(&self) -> bool {
+        self.api != Api::Bedrock && self.quirks.image_urls.unwrap_or(self.api != Api::Gemini)
     }
 
     /// The language in which a conversation from this surface is put to it, whatever the model.

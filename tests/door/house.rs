@@ -120,6 +120,15 @@ impl House {
 
     /// The same with a configuration that is written to a file first, to be reloaded from there.
     pub async fn open_from(config: &str, file: Option<PathBuf>) -> Self {
+        Self::open_built(config, file, |gateway| gateway).await
+    }
+
+    /// The same with a gateway that was built on.
+    pub async fn open_built(
+        config: &str,
+        file: Option<PathBuf>,
+        build: impl FnOnce(Gateway) -> Gateway,
+    ) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let upstream = ScriptedUpstream::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -146,7 +155,7 @@ impl House {
         };
         let bookkeeper = ledger.clone().map(|ledger| ledger.run(std::future::pending()));
         let bookkeeper = bookkeeper.map(tokio::spawn);
-        let gateway = Arc::new(gateway.with_decision_log(log).with_ledger(ledger));
+        let gateway = Arc::new(build(gateway.with_decision_log(log).with_ledger(ledger)));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let scheme = |is_encrypted| if is_encrypted { "https" } else { "http" };
         let address = listener.local_addr().unwrap();

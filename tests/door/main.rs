@@ -12,6 +12,7 @@ mod eval;
 mod failures;
 mod fuzz;
 mod house;
+mod images;
 mod ledger;
 mod ledger_commands;
 mod misbehaviour;

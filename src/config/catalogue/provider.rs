@@ -104,6 +104,8 @@ pub struct Quirks {
     pub tool_call_ids: ToolCallIds,
     /// Takes `reasoning_content` back in the history.
     pub reasoning_content: bool,
+    /// Fetches images that are named by address; left out where its dialect says it.
+    pub image_urls: Option<bool>,
     /// Counts reasoning tokens beside `completion_tokens`, not inside.
     pub reasoning_beside_output: bool,
     /// Further request fields that make it refuse a request.
@@ -124,6 +126,7 @@ impl Default for Quirks {
             json_schema: JsonSchema::Enforced,
             tool_call_ids: ToolCallIds::Any,
             reasoning_content: false,
+            image_urls: None,
             reasoning_beside_output: false,
             rejects: Vec::new(),
         }

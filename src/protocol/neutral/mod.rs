@@ -8,6 +8,7 @@
 pub mod answer;
 pub mod error;
 pub mod event;
+mod images;
 pub mod parts;
 mod reasoning;
 pub mod request;
