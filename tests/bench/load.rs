@@ -36,11 +36,15 @@ const CHUNKS: usize = 400;
 struct Caller {
     address: String,
     stream: Option<BufReader<TcpStream>>,
+    /// Room for what is read, kept: the generator shares the cores with what it measures.
+    line: String,
+    answer: Vec<u8>,
 }
 
 impl Caller {
     fn new(address: &str) -> Self {
-        Self { address: address.to_owned(), stream: None }
+        let (line, answer) = (String::new(), Vec::new());
+        Self { address: address.to_owned(), stream: None, line, answer }
     }
 
     /// Sends a chat request and reads the whole answer; whether it was complete.
@@ -68,34 +72,34 @@ impl Caller {
         let request = format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
         stream.get_mut().write_all(request.as_bytes())?;
         let (mut length, mut chunked, mut ok) = (0, false, false);
-        let mut line = String::new();
+        let line = &mut self.line;
         loop {
             line.clear();
-            if stream.read_line(&mut line)? == 0 {
+            if stream.read_line(line)? == 0 {
                 return Ok(false);
             }
-            let header = line.trim_end().to_ascii_lowercase();
-            ok |= header.starts_with("http/1.1 200");
-            chunked |= header == "transfer-encoding: chunked";
-            if let Some(value) = header.strip_prefix("content-length: ") {
-                length = value.parse().unwrap_or(0);
-            }
+            let header = line.trim_end();
             if header.is_empty() {
                 break;
             }
+            ok |= header.starts_with("HTTP/1.1 200");
+            let Some((name, value)) = header.split_once(": ") else { continue };
+            chunked |= name.eq_ignore_ascii_case("transfer-encoding");
+            if name.eq_ignore_ascii_case("content-length") {
+                length = value.parse().unwrap_or(0);
+            }
         }
         if !chunked {
-            let mut answer = vec![0; length];
-            stream.read_exact(&mut answer)?;
+            self.answer.resize(length, 0);
+            stream.read_exact(&mut self.answer)?;
             return Ok(ok);
         }
-        let mut chunk = Vec::new();
         loop {
             line.clear();
-            stream.read_line(&mut line)?;
+            stream.read_line(line)?;
             let size = usize::from_str_radix(line.trim_end(), 16).unwrap_or(0);
-            chunk.resize(size + 2, 0);
-            stream.read_exact(&mut chunk)?;
+            self.answer.resize(size + 2, 0);
+            stream.read_exact(&mut self.answer)?;
             if size == 0 {
                 return Ok(ok);
             }
