@@ -10,7 +10,7 @@ use crate::{
         fields::RequestError,
         incoming::Incoming,
         json::RawObject,
-        neutral::{Dialect, Surface, Target, Warnings, Written},
+        neutral::{Dialect, Surface, Target, Traits, Warnings, Written},
         translate::{Show, write_request},
     },
     upstream::{Api, Operation, Provider, UpstreamError},
@@ -145,11 +145,15 @@ impl Gateway {
 /// The language in which a candidate is asked.
 ///
 /// A messages caller shows reasoning again in each turn. What OpenAI's reasoning models hand out
-/// survives that on responses only; stop texts, which responses do not have, go before it.
+/// survives that on responses only; stop texts, which responses do not have, go before it where
+/// the model takes any.
 fn dialect(request: &Incoming, card: &ModelCard, provider: &Provider) -> Dialect {
     let is_openai = matches!(provider.api, Api::OpenAi | Api::Azure);
     let reasons = card.abilities.has(Ability::Reasoning) == Some(true);
-    let stops = || request.conversation().is_ok_and(|conversation| !conversation.stop.is_empty());
+    let stops = || {
+        !Traits::of(&card.upstream_name).refuses_stops()
+            && request.conversation().is_ok_and(|conversation| !conversation.stop.is_empty())
+    };
     let sealed = request.surface == Surface::Anthropic && reasons && provider.seals_reasoning();
     if is_openai && (card.mode == Some(Mode::Responses) || sealed && !stops()) {
         return Dialect::OpenAiResponses;

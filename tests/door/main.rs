@@ -5,6 +5,7 @@ mod admin;
 mod bad_input;
 mod binary;
 mod catalogue;
+mod clients;
 mod decisions;
 mod deployments;
 mod dialects;
