@@ -9,6 +9,7 @@ mod clients;
 mod decisions;
 mod deployments;
 mod dialects;
+mod embeddings;
 mod eval;
 mod failures;
 mod fuzz;
