@@ -1,6 +1,6 @@
 //! The surfaces of conversations, and `POST /v1/decision`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use axum::{
     body::Body,
@@ -13,15 +13,15 @@ use serde_json::{Value, json};
 use super::{
     error::ApiError,
     headers::{
-        add_answer, add_debug, add_decision, add_pace, dial, request_id, request_info, set,
-        wants_debug,
+        add_answer, add_debug, add_decision, add_no_decision, add_pace, dial, request_id,
+        request_info, set, wants_debug,
     },
     read_body,
     visitor::Visitor,
 };
 use crate::{
     classify::model::Stage,
-    gateway::{Gateway, Reply, ReplyBody, Routed, milliseconds},
+    gateway::{Counted, Gateway, Reply, ReplyBody, Routed, milliseconds},
     protocol::{fields::RequestError, incoming::Incoming, json::RawObject, neutral::Surface},
 };
 
@@ -72,11 +72,12 @@ pub async fn embeddings(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let id = request_id(&headers);
+    let (id, mut began) = (request_id(&headers), Instant::now());
     let parse = |bytes: &[u8]| Incoming::embeddings(bytes);
-    let reply = answer(&gateway, parse, visitor, &headers, body, &id).await;
+    let reply = answer(&gateway, parse, visitor, &headers, body, &id, &mut began).await;
     let debug = wants_debug(&headers);
-    respond(&gateway, Surface::OpenAiChat, &id, reply.map(|reply| into_response(reply, debug)))
+    let response = reply.map(|reply| into_response(reply, debug));
+    respond(&gateway, Surface::OpenAiChat, &id, began, response)
 }
 
 /// `POST /v1/messages/count_tokens`
@@ -86,9 +87,9 @@ pub async fn count_tokens(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let id = request_id(&headers);
-    let counted = count(&gateway, visitor, &headers, body, &id).await;
-    respond(&gateway, Surface::Anthropic, &id, counted)
+    let (id, mut began) = (request_id(&headers), Instant::now());
+    let counted = count(&gateway, visitor, &headers, body, &id, &mut began).await;
+    respond(&gateway, Surface::Anthropic, &id, began, counted)
 }
 
 async fn count(
@@ -97,16 +98,20 @@ async fn count(
     headers: &HeaderMap,
     body: Body,
     id: &str,
+    began: &mut Instant,
 ) -> Result<Response, ApiError> {
     let caller = visitor.admitted()?;
     let bytes = read_body(gateway, headers, body).await?;
     let info = request_info(headers, id, caller)?;
+    *began = info.received;
     let request = Incoming::parse(Surface::Anthropic, &bytes)?;
-    let (routed, body, estimated) = gateway.count_tokens(&request, &info, dial(headers)?).await?;
+    let Counted { routed, body, estimated, overhead } =
+        gateway.count_tokens(&request, &info, dial(headers)?).await?;
     let mut response = Response::new(Body::from(body));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     add_decision(headers, &routed, usize::from(!estimated));
+    add_answer(headers, overhead, None);
     if estimated {
         set(headers, "x-weighbridge-warnings", "estimated:input_tokens");
     }
@@ -122,10 +127,10 @@ async fn converse(
     body: Body,
 ) -> Response {
     let debug = wants_debug(headers);
-    let id = request_id(headers);
+    let (id, mut began) = (request_id(headers), Instant::now());
     let parse = |bytes: &[u8]| Incoming::parse(surface, bytes);
-    let reply = answer(gateway, parse, visitor, headers, body, &id).await;
-    respond(gateway, surface, &id, reply.map(|reply| into_response(reply, debug)))
+    let reply = answer(gateway, parse, visitor, headers, body, &id, &mut began).await;
+    respond(gateway, surface, &id, began, reply.map(|reply| into_response(reply, debug)))
 }
 
 async fn answer(
@@ -135,11 +140,13 @@ async fn answer(
     headers: &HeaderMap,
     body: Body,
     id: &str,
+    began: &mut Instant,
 ) -> Result<Reply, ApiError> {
     let caller = visitor.admitted()?;
     let bytes = read_body(gateway, headers, body).await?;
     // Time spent waiting for the caller's bytes is not ours: the clock starts here.
     let info = request_info(headers, id, caller)?;
+    *began = info.received;
     let request = parse(&bytes)?;
     let dial = dial(headers)?;
     Ok(gateway.converse(&request, info, dial).await?)
@@ -152,14 +159,14 @@ pub async fn decision(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let id = request_id(&headers);
-    let routed = decide(&gateway, visitor, &headers, body, &id).await;
+    let (id, mut began) = (request_id(&headers), Instant::now());
+    let routed = decide(&gateway, visitor, &headers, body, &id, &mut began).await;
     let response = routed.map(|routed| {
         let mut response = axum::Json(describe(&routed)).into_response();
         add_decision(response.headers_mut(), &routed, 0);
         response
     });
-    respond(&gateway, Surface::OpenAiChat, &id, response)
+    respond(&gateway, Surface::OpenAiChat, &id, began, response)
 }
 
 async fn decide(
@@ -168,12 +175,14 @@ async fn decide(
     headers: &HeaderMap,
     body: Body,
     id: &str,
+    began: &mut Instant,
 ) -> Result<Routed, ApiError> {
     let caller = visitor.admitted()?;
     let bytes = read_body(gateway, headers, body).await?;
     let surface = surface_of(headers, &bytes);
     let request = Incoming::parse(surface, &bytes)?;
     let info = request_info(headers, id, caller)?;
+    *began = info.received;
     Ok(gateway.decide(&request, &info, dial(headers)?).await?)
 }
 
@@ -190,11 +199,12 @@ fn surface_of(headers: &HeaderMap, body: &[u8]) -> Surface {
     }
 }
 
-/// Adds what every response carries, and counts refusals.
+/// Adds what every response carries, and counts refusals. `began` is when the body had been read.
 pub(super) fn respond(
     gateway: &Gateway,
     surface: Surface,
     request_id: &str,
+    began: Instant,
     response: Result<Response, ApiError>,
 ) -> Response {
     let mut response = response.unwrap_or_else(|error| {
@@ -204,6 +214,19 @@ pub(super) fn respond(
         }
         error.on(surface, request_id)
     });
+    let headers = response.headers_mut();
+    if !headers.contains_key("x-weighbridge-decision-id") {
+        add_no_decision(headers);
+    }
+    // Who asked a provider has said how much of the time was not the provider's.
+    if !headers.contains_key("x-weighbridge-overhead-ms") {
+        add_answer(headers, began.elapsed(), None);
+    }
+    named(response, surface, request_id)
+}
+
+/// Names the request, as every response does.
+pub(super) fn named(mut response: Response, surface: Surface, request_id: &str) -> Response {
     let headers = response.headers_mut();
     set(headers, "x-weighbridge-request-id", request_id);
     set(headers, "x-request-id", request_id);

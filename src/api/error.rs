@@ -11,7 +11,7 @@ use axum::{
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::headers::{add_decision, set};
+use super::headers::{add_answer, add_decision, set};
 use crate::{
     gateway::GatewayError,
     ledger::{book::AccessError, budget::Kind},
@@ -261,7 +261,10 @@ impl ApiError {
             && let Some(routed) = error.routed()
         {
             let attempts = match error {
-                GatewayError::Upstream { attempts, .. } => *attempts,
+                GatewayError::Upstream { attempts, overhead, .. } => {
+                    add_answer(headers, *overhead, None);
+                    *attempts
+                }
                 _ => 0,
             };
             add_decision(headers, routed, attempts);

@@ -175,7 +175,25 @@ pub fn add_decision(headers: &mut HeaderMap, routed: &Routed, attempts: usize) {
     set(headers, "x-weighbridge-cache", "bypass");
 }
 
-/// What only an answer has.
+/// In place of a decision, on an answer that none was made for.
+pub fn add_no_decision(headers: &mut HeaderMap) {
+    for name in [
+        "x-weighbridge-decision-id",
+        "x-weighbridge-policy",
+        "x-weighbridge-tier",
+        "x-weighbridge-model",
+        "x-weighbridge-provider",
+        "x-weighbridge-score",
+        "x-weighbridge-threshold",
+        "x-weighbridge-reason",
+    ] {
+        set(headers, name, NONE);
+    }
+    set(headers, "x-weighbridge-attempts", "0");
+    set(headers, "x-weighbridge-cache", "bypass");
+}
+
+/// The gateway's own part of the time, and what a whole answer cost.
 pub fn add_answer(headers: &mut HeaderMap, overhead: Duration, cost: Option<NanoUsd>) {
     set(headers, "x-weighbridge-overhead-ms", &format!("{:.3}", milliseconds(overhead)));
     if let Some(cost) = cost {

@@ -13,7 +13,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::{error::ApiError, visitor::Visitor};
+use super::{converse::named, error::ApiError, headers::request_id, visitor::Visitor};
 use crate::{
     config::Config,
     gateway::{Gateway, House},
@@ -44,14 +44,17 @@ fn listed<'c>(
 pub async fn models(
     State(gateway): State<Arc<Gateway>>,
     visitor: Visitor,
+    uri: Uri,
     headers: HeaderMap,
 ) -> Response {
-    let caller = match visitor.admitted() {
-        Ok(caller) => caller,
-        Err(error) => return error.on(surface(&headers), ""),
-    };
-    let listed = listed(gateway.config(), caller.as_deref());
-    if headers.contains_key("anthropic-version") {
+    let (surface, id) = (surface(&uri, &headers), request_id(&headers));
+    let response = visitor.admitted().map(|caller| list(&gateway, caller.as_deref(), surface));
+    named(response.unwrap_or_else(|error| error.on(surface, &id)), surface, &id)
+}
+
+fn list(gateway: &Gateway, caller: Option<&Tenant>, surface: Surface) -> Response {
+    let listed = listed(gateway.config(), caller);
+    if surface == Surface::Anthropic {
         let data: Vec<_> = listed.map(|(id, _)| anthropic_model(id)).collect();
         let id = |model: Option<&Value>| model.and_then(|model| model.get("id")).cloned();
         let list = json!({
@@ -63,29 +66,33 @@ pub async fn models(
     Json(json!({"object": "list", "data": data})).into_response()
 }
 
-/// Whose client asks: Anthropic's SDKs send their version.
-fn surface(headers: &HeaderMap) -> Surface {
-    if headers.contains_key("anthropic-version") { Surface::Anthropic } else { Surface::OpenAiChat }
+/// Whose client asks: Anthropic's SDKs send their version, and only they ask for messages.
+fn surface(uri: &Uri, headers: &HeaderMap) -> Surface {
+    let path = uri.path();
+    let is_anthropic = headers.contains_key("anthropic-version")
+        || path.starts_with("/anthropic/")
+        || path.split('/').any(|segment| segment == "messages");
+    if is_anthropic { Surface::Anthropic } else { Surface::OpenAiChat }
 }
 
 /// `GET /v1/models/{id}`.
 pub async fn model(
     State(gateway): State<Arc<Gateway>>,
     visitor: Visitor,
-    Path(id): Path<String>,
+    Path(name): Path<String>,
+    uri: Uri,
     headers: HeaderMap,
 ) -> Response {
-    let caller = match visitor.admitted() {
-        Ok(caller) => caller,
-        Err(error) => return error.on(surface(&headers), ""),
-    };
-    match listed(gateway.config(), caller.as_deref()).find(|(known, _)| *known == id) {
-        Some((id, _)) if headers.contains_key("anthropic-version") => {
-            Json(anthropic_model(id)).into_response()
-        }
-        Some((id, owner)) => Json(openai_model(id, owner)).into_response(),
-        None => ApiError::NoSuchModel(id).into_response(),
-    }
+    let (surface, id) = (surface(&uri, &headers), request_id(&headers));
+    let found = visitor.admitted().and_then(|caller| {
+        let found = listed(gateway.config(), caller.as_deref()).find(|(known, _)| *known == name);
+        found.ok_or_else(|| ApiError::NoSuchModel(name.clone())).map(|(id, owner)| match surface {
+            Surface::Anthropic => Json(anthropic_model(id)),
+            _ => Json(openai_model(id, owner)),
+        })
+    });
+    let response = found.map_or_else(|error| error.on(surface, &id), IntoResponse::into_response);
+    named(response, surface, &id)
 }
 
 fn openai_model(id: &str, owner: &str) -> Value {
@@ -127,11 +134,17 @@ pub async fn metrics(State(gateway): State<Arc<Gateway>>) -> Response {
 }
 
 /// Any other path.
-pub async fn not_found(uri: Uri) -> ApiError {
-    ApiError::NoSuchPath(uri.path().to_owned())
+pub async fn not_found(uri: Uri, headers: HeaderMap) -> Response {
+    refused(&ApiError::NoSuchPath(uri.path().to_owned()), &uri, &headers)
 }
 
 /// A path that exists, with a method that does not.
-pub async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
-    ApiError::MethodNotAllowed { path: uri.path().to_owned(), method: method.to_string() }
+pub async fn method_not_allowed(method: Method, uri: Uri, headers: HeaderMap) -> Response {
+    let path = uri.path().to_owned();
+    refused(&ApiError::MethodNotAllowed { path, method: method.to_string() }, &uri, &headers)
+}
+
+fn refused(error: &ApiError, uri: &Uri, headers: &HeaderMap) -> Response {
+    let (surface, id) = (surface(uri, headers), request_id(headers));
+    named(error.on(surface, &id), surface, &id)
 }

@@ -2,6 +2,7 @@
 
 use super::{MODEL, SURFACES, Said, object_of, readable, show};
 use crate::protocol::{
+    bedrock::embed::Embedder,
     chunk::AnswerFacts,
     embeddings::{EmbeddingRequest, read_cohere, read_gemini, read_openai_usage},
     failure::{read_error, write_error},
@@ -57,8 +58,11 @@ pub fn embeddings(bytes: &[u8]) {
         texts: None,
         dimensions: None,
         base64,
+        input_type: None,
     };
-    for vectors in [read_gemini(bytes), read_cohere(bytes)].into_iter().flatten() {
+    let bedrock = [Embedder::Titan, Embedder::Cohere].map(|maker| maker.read(bytes, Some(1)));
+    let found = [read_gemini(bytes), read_cohere(bytes)].into_iter().chain(bedrock);
+    for vectors in found.flatten() {
         let finite = vectors.vectors.iter().flatten().all(|value| value.is_finite());
         assert!(finite, "a vector that no JSON can carry was taken: {vectors:?}");
         for base64 in [false, true] {

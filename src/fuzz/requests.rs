@@ -8,7 +8,7 @@ use crate::{
         embeddings::EmbeddingRequest,
         fields::RequestError,
         incoming::Incoming,
-        neutral::{Conversation, Dialect, Surface, Target, Warnings},
+        neutral::{Conversation, Dialect, Surface, Target, Traits, Warnings},
         translate::{read_request, write_request},
     },
 };
@@ -102,7 +102,8 @@ fn translate(conversation: &Conversation) {
             stream_usage: false,
             ..able.clone()
         };
-        let third_generation = Target { model: "gemini-3-pro", adaptive_thinking: true, ..able };
+        let third_generation =
+            Target { model: "gemini-3-pro", traits: Traits::of("claude-opus-5-5"), ..able };
         for target in [&able, &poor, &third_generation] {
             let written = write_request(conversation, target);
             object_of(&written.body);

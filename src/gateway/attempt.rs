@@ -1,11 +1,13 @@
 //! One attempt at one deployment, up to the first content, and how its answer is read.
 
 use std::{
+    iter,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
     Gateway, RequestInfo,
@@ -18,8 +20,9 @@ use super::{
 use crate::{
     policy::ModelCard,
     protocol::{
+        bedrock::embed::{Embedder, INPUT_TOKENS_HEADER},
         chunk::AnswerFacts,
-        embeddings::{EmbeddingRequest, read_cohere, read_gemini, read_openai_usage},
+        embeddings::{EmbeddingRequest, Vectors, read_cohere, read_gemini, read_openai_usage},
         failure::read_error,
         incoming::Incoming,
         neutral::{Dialect, PartBody, Surface},
@@ -70,14 +73,17 @@ impl Gateway {
         limits: Limits,
     ) -> Result<(ShownHeaders, Started), UpstreamError> {
         let dialect = prepared.dialect;
-        let call = Call {
-            operation: prepared.operation,
-            model: &card.upstream_name,
-            body: prepared.body.clone(),
-            headers: info.forwarded_headers(),
-            limits,
+        let send = |body: Bytes| {
+            let call = Call {
+                operation: prepared.operation,
+                model: &card.upstream_name,
+                body,
+                headers: info.forwarded_headers(),
+                limits,
+            };
+            self.upstreams.send(slot, call)
         };
-        let attempt = self.upstreams.send(slot, call).await?;
+        let attempt = send(prepared.body.clone()).await?;
         let headers = shown_headers(&attempt);
         let stream_type = match dialect {
             Dialect::Bedrock => "application/vnd.amazon.eventstream",
@@ -105,14 +111,34 @@ impl Gateway {
         }
         let started = attempt.started();
         let is_json = attempt.is_content_type("application/json");
-        let body = attempt.body(self.config.server.max_answer_bytes).await?;
+        let counted = counted_by_header(&attempt);
+        let max_bytes = self.config.server.max_answer_bytes;
+        let body = attempt.body(max_bytes).await?;
         if body.is_empty() {
             return Err(malformed("it is empty"));
         }
         if !is_json {
             return Err(malformed("it is not JSON"));
         }
-        let (body, mut seen) = whole(body, request, prepared, &self.makers)?;
+        let (body, mut seen) = match &request.embeddings {
+            Some(wanted) => {
+                // The first has shown that the deployment answers: the others go side by side.
+                let ask = |body| {
+                    let sent = send(body);
+                    async move {
+                        let attempt = sent.await?;
+                        let counted = counted_by_header(&attempt);
+                        Ok((attempt.body(max_bytes).await?, counted))
+                    }
+                };
+                let calls =
+                    stream::iter(prepared.more.clone()).map(ask).buffered(MAX_CALLS_AT_ONCE);
+                let more: Vec<_> = within(limits.total, calls.try_collect()).await?;
+                let answers = iter::once((body, counted)).chain(more).collect();
+                vectors(answers, wanted, prepared)?
+            }
+            None => whole(body, request, prepared, &self.makers)?,
+        };
         if slot.provider().quirks.reasoning_beside_output {
             seen.usage = seen.usage.map(with_reasoning_inside);
         }
@@ -158,6 +184,9 @@ impl Gateway {
     }
 }
 
+/// Calls for one answer that are in flight together (chosen: a small part of an account's rate).
+const MAX_CALLS_AT_ONCE: usize = 8;
+
 /// Largest answer to a question for a number.
 const MAX_COUNT_BYTES: usize = 64 * 1024;
 
@@ -169,9 +198,6 @@ fn whole(
     makers: &Makers,
 ) -> Result<(Bytes, Seen), UpstreamError> {
     let (dialect, surface) = (prepared.dialect, request.surface);
-    if let (Form::Vectors(api), Some(wanted)) = (prepared.form, &request.embeddings) {
-        return vectors(body, wanted, api, &prepared.show.model);
-    }
     let is_native = prepared.form == Form::Native;
     if is_native && matches!(surface, Surface::OpenAiChat | Surface::OpenAiCompletions) {
         let facts = AnswerFacts::read(&body).ok_or_else(|| malformed("it is not JSON"))?;
@@ -212,12 +238,27 @@ fn whole(
     Ok((write_answer(surface, &answer, &prepared.show).into(), seen))
 }
 
-/// The same for vectors.
+/// What Bedrock says of the tokens of a call.
+fn counted_by_header(attempt: &Attempt) -> Option<u64> {
+    attempt.headers().get(INPUT_TOKENS_HEADER)?.to_str().ok()?.trim().parse().ok()
+}
+
+/// Several calls for one answer have the time of one.
+async fn within<T>(
+    total: Option<Duration>,
+    calls: impl Future<Output = Result<T, UpstreamError>>,
+) -> Result<T, UpstreamError> {
+    let Some(limit) = total else { return calls.await };
+    let passed = |_| UpstreamError::Timeout { deadline: "total", limit };
+    tokio::time::timeout(limit, calls).await.map_err(passed)?
+}
+
+/// The same for vectors, from the answers to one call or several, each with the tokens that its
+/// head counts.
 fn vectors(
-    body: Bytes,
+    answers: Vec<(Bytes, Option<u64>)>,
     wanted: &EmbeddingRequest,
-    api: Api,
-    model: &str,
+    prepared: &Prepared,
 ) -> Result<(Bytes, Seen), UpstreamError> {
     let answered = |usage| Seen {
         usage: Some(usage).filter(|usage: &TokenCount| usage.prompt_tokens > 0),
@@ -225,18 +266,30 @@ fn vectors(
         finished: true,
         ..Seen::default()
     };
-    let read = match api {
-        Api::Gemini => read_gemini(&body),
-        Api::Cohere => read_cohere(&body),
-        Api::OpenAi | Api::Azure | Api::Anthropic | Api::Bedrock => {
-            let usage = read_openai_usage(&body)
-                .ok_or_else(|| UpstreamError::of_event(read_error(200, &body)))?;
-            return Ok((body, answered(usage)));
-        }
-    };
-    let read = read.ok_or_else(|| UpstreamError::of_event(read_error(200, &body)))?;
-    let usage = TokenCount { prompt_tokens: read.input_tokens, ..TokenCount::default() };
-    Ok((wanted.write_answer(model, &read).into(), answered(usage)))
+    let model = &prepared.show.model;
+    let mut all = Vectors { vectors: Vec::new(), input_tokens: 0 };
+    for (body, counted) in answers {
+        let read = match prepared.form {
+            Form::Vectors(Api::Gemini) => read_gemini(&body),
+            Form::Vectors(Api::Cohere) => read_cohere(&body),
+            Form::Vectors(Api::Bedrock) => {
+                Embedder::of(model).and_then(|embedder| embedder.read(&body, counted))
+            }
+            _ => {
+                let usage = read_openai_usage(&body)
+                    .ok_or_else(|| UpstreamError::of_event(read_error(200, &body)))?;
+                return Ok((body, answered(usage)));
+            }
+        };
+        let read = read.ok_or_else(|| UpstreamError::of_event(read_error(200, &body)))?;
+        all.vectors.extend(read.vectors);
+        all.input_tokens = all.input_tokens.saturating_add(read.input_tokens);
+    }
+    if wanted.texts.as_ref().is_some_and(|texts| texts.len() != all.vectors.len()) {
+        return Err(malformed("it has not one vector for each text"));
+    }
+    let usage = TokenCount { prompt_tokens: all.input_tokens, ..TokenCount::default() };
+    Ok((wanted.write_answer(model, &all).into(), answered(usage)))
 }
 
 /// Reads a stream until it says something, ends, or as much is held as may be.

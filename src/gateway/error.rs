@@ -1,5 +1,7 @@
 //! Why a request got no answer.
 
+use std::time::Duration;
+
 use super::Routed;
 use crate::{
     ledger::{budget::Kind, meter::Refusal},
@@ -55,6 +57,8 @@ pub enum GatewayError {
         error: UpstreamError,
         /// Providers asked.
         attempts: usize,
+        /// Time that nobody spent waiting for them.
+        overhead: Duration,
     },
 }
 

@@ -143,9 +143,10 @@ impl Gateway {
         }
         let error = last_error
             .unwrap_or_else(|| UpstreamError::Connect("the route has no candidate".to_owned()));
-        settlement.finish(error.label());
         let attempts = settlement.attempts();
-        Err(GatewayError::Upstream { routed: Box::new(routed), error, attempts })
+        let overhead = settlement.received().elapsed().saturating_sub(waited);
+        settlement.finish(error.label());
+        Err(GatewayError::Upstream { routed: Box::new(routed), error, attempts, overhead })
     }
 
     /// Asks one candidate, at as many deployments and as often as its provider's settings allow.

@@ -22,7 +22,7 @@ mod weigh;
 
 use std::{
     sync::{Arc, OnceLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 pub use error::GatewayError;
@@ -221,16 +221,19 @@ impl Gateway {
         request: &Incoming,
         info: &RequestInfo,
         dial: Dial,
-    ) -> Result<(Routed, bytes::Bytes, bool), GatewayError> {
+    ) -> Result<Counted, GatewayError> {
         let routed = self.decide(request, info, dial).await?;
         let Some(card) = routed.model().cloned() else {
             return Err(GatewayError::NoEligibleModel(Box::new(routed)));
         };
-        if let Some(body) = self.counted_tokens(request, info, &card).await {
-            return Ok((routed, body, false));
-        }
-        let body = format!("{{\"input_tokens\":{}}}", routed.needs.prompt_tokens);
-        Ok((routed, body.into(), true))
+        let asked = Instant::now();
+        let counted = self.counted_tokens(request, info, &card).await;
+        let overhead = info.received.elapsed().saturating_sub(asked.elapsed());
+        let estimated = counted.is_none();
+        let body = counted.unwrap_or_else(|| {
+            format!("{{\"input_tokens\":{}}}", routed.needs.prompt_tokens).into()
+        });
+        Ok(Counted { routed, body, estimated, overhead })
     }
 }
 
@@ -238,4 +241,16 @@ impl Gateway {
 fn fetcher(config: &Config, upstreams: &Upstreams, reach: Reach) -> Option<Fetcher> {
     let settings = config.images.clone()?;
     Some(Fetcher::new(settings, upstreams.tls().clone(), reach))
+}
+
+/// How many tokens a conversation has.
+pub struct Counted {
+    /// Whose tokens.
+    pub routed: Routed,
+    /// In Anthropic's shape.
+    pub body: bytes::Bytes,
+    /// Whether the number is ours and not the provider's.
+    pub estimated: bool,
+    /// Time not spent waiting for the provider.
+    pub overhead: Duration,
 }

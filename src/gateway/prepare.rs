@@ -10,7 +10,7 @@ use crate::{
         fields::RequestError,
         incoming::Incoming,
         json::RawObject,
-        neutral::{Dialect, Surface, Target, Warnings, Written},
+        neutral::{Dialect, Surface, Target, Traits, Warnings, Written},
         translate::{Show, write_request},
     },
     upstream::{Api, Operation, Provider, UpstreamError},
@@ -26,6 +26,8 @@ pub struct Prepared {
     pub form: Form,
     /// JSON.
     pub body: Bytes,
+    /// Further bodies, where one answer takes several calls.
+    pub more: Vec<Bytes>,
     /// The tool that stands in for a JSON schema.
     pub schema_tool: Option<String>,
     /// What could not be carried over.
@@ -88,13 +90,16 @@ impl Gateway {
             dialect,
             form,
             body: body.into(),
+            more: Vec::new(),
             schema_tool: None,
             warnings: Warnings::default(),
             show: show.clone(),
         };
         if let Some(wanted) = &request.embeddings {
-            let body = vectors_body(request, wanted, provider.api, name)?;
-            return Ok(prepared(Operation::Embed, Form::Vectors(provider.api), body));
+            let mut bodies = vectors_bodies(request, wanted, provider.api, name)?.into_iter();
+            let body = bodies.next().unwrap_or_default();
+            let prepared = prepared(Operation::Embed, Form::Vectors(provider.api), body);
+            return Ok(Prepared { more: bodies.map(Into::into).collect(), ..prepared });
         }
         let native = || request.native_body(name, provider.quirks.stream_usage);
         if provider.completes() && request.surface == Surface::OpenAiCompletions {
@@ -148,11 +153,15 @@ impl Gateway {
 /// The language in which a candidate is asked.
 ///
 /// A messages caller shows reasoning again in each turn. What OpenAI's reasoning models hand out
-/// survives that on responses only; stop texts, which responses do not have, go before it.
+/// survives that on responses only; stop texts, which responses do not have, go before it where
+/// the model takes any.
 fn dialect(request: &Incoming, card: &ModelCard, provider: &Provider) -> Dialect {
     let is_openai = matches!(provider.api, Api::OpenAi | Api::Azure);
     let reasons = card.abilities.has(Ability::Reasoning) == Some(true);
-    let stops = || request.conversation().is_ok_and(|conversation| !conversation.stop.is_empty());
+    let stops = || {
+        !Traits::of(&card.upstream_name).refuses_stops()
+            && request.conversation().is_ok_and(|conversation| !conversation.stop.is_empty())
+    };
     let sealed = request.surface == Surface::Anthropic && reasons && provider.seals_reasoning();
     if is_openai && (card.mode == Some(Mode::Responses) || sealed && !stops()) {
         return Dialect::OpenAiResponses;
@@ -171,23 +180,27 @@ fn leave_out(rejects: &[String], written: &mut Written) {
     written.body = body.to_bytes();
 }
 
-/// A request for vectors in a provider's language.
-fn vectors_body(
+/// A request for vectors in a provider's language: a body for each call.
+fn vectors_bodies(
     request: &Incoming,
     wanted: &EmbeddingRequest,
     api: Api,
     model: &str,
-) -> Result<Vec<u8>, UpstreamError> {
+) -> Result<Vec<Vec<u8>>, UpstreamError> {
     let body = match api {
         Api::OpenAi | Api::Azure => Some(request.native_body(model, false)),
         Api::Gemini => wanted.for_gemini(model),
         Api::Cohere => wanted.for_cohere(model),
-        Api::Anthropic | Api::Bedrock => {
+        Api::Bedrock => {
+            let bodies = wanted.for_bedrock(model);
+            return bodies.map_err(|error| UpstreamError::Unsupported(error.to_string()));
+        }
+        Api::Anthropic => {
             let message = format!("a provider of the kind `{}` makes no embeddings", api.name());
             return Err(UpstreamError::Unsupported(message));
         }
     };
-    body.ok_or_else(|| {
+    body.map(|body| vec![body]).ok_or_else(|| {
         let message = "`input` holds token numbers, which only a provider of OpenAI's kind takes";
         UpstreamError::Unsupported(message.to_owned())
     })

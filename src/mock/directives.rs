@@ -269,7 +269,7 @@ Dialects, told by the path of the request:
   Gemini       /v1beta/models/MODEL:generateContent, :streamGenerateContent, :countTokens,
                :embedContent, :batchEmbedContents
   Azure        /openai/deployments/MODEL/chat/completions?api-version=…, /openai/v1/…
-  Bedrock      /model/MODEL/converse, /model/MODEL/converse-stream (SigV4; signatures are
+  Bedrock      /model/MODEL/converse, /converse-stream, /invoke (SigV4; signatures are
                recomputed for access keys that begin with AKIDEXAMPLE, whose secret is
                wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY)
   Cohere       /v2/chat, /v2/embed

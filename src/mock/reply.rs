@@ -81,6 +81,12 @@ impl Reply {
         Self { headers, ..Self::json(status, body) }
     }
 
+    /// The same with one more header.
+    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
     /// A page in place of JSON.
     pub fn html_page(status: StatusCode) -> Self {
         Self::plain(status, HTML, HTML_PAGE.into())

@@ -23,6 +23,8 @@ pub struct EmbeddingRequest {
     pub dimensions: Option<u32>,
     /// Whether the vectors come as base64 (little-endian f32) instead of numbers.
     pub base64: bool,
+    /// What the vectors are for, in Cohere's words, where the caller says it.
+    pub input_type: Option<String>,
 }
 
 impl EmbeddingRequest {
@@ -52,6 +54,7 @@ impl EmbeddingRequest {
             texts,
             dimensions: body.optional("dimensions")?,
             base64,
+            input_type: body.optional("input_type")?,
         })
     }
 
@@ -77,11 +80,16 @@ impl EmbeddingRequest {
         let mut body = object! {
             "model": model,
             "texts": self.texts.as_ref()?,
-            "input_type": "search_document",
+            "input_type": self.cohere_input_type(),
             "embedding_types": ["float"],
         };
         body.put_some("output_dimension", &self.dimensions);
         Some(body.to_bytes())
+    }
+
+    /// What Cohere must be told; texts to be found later, unless the caller says otherwise.
+    pub(super) fn cohere_input_type(&self) -> &str {
+        self.input_type.as_deref().unwrap_or("search_document")
     }
 
     /// OpenAI's answer, from vectors in the order of the texts.
@@ -163,7 +171,7 @@ pub fn read_cohere(body: &[u8]) -> Option<Vectors> {
 }
 
 /// A number beyond `f32` is read as infinite, which JSON has no word for.
-fn finite(vectors: Vectors) -> Option<Vectors> {
+pub(super) fn finite(vectors: Vectors) -> Option<Vectors> {
     vectors.vectors.iter().flatten().all(|value| value.is_finite()).then_some(vectors)
 }
 
@@ -208,8 +216,7 @@ mod tests {
         let cohere =
             br#"{"embeddings":{"float":[[1.0,0.5]]},"meta":{"billed_units":{"input_tokens":3}}}"#;
         let vectors = read_cohere(cohere).unwrap();
-        let mut request =
-            EmbeddingRequest { model: "m".into(), texts: None, dimensions: None, base64: false };
+        let mut request = EmbeddingRequest::read(br#"{"model":"m","input":"a"}"#).unwrap();
         let answer = String::from_utf8(request.write_answer("m", &vectors)).unwrap();
         assert!(
             answer.contains("\"embedding\":[1.0,0.5]") && answer.contains("\"total_tokens\":3")

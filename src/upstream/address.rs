@@ -4,7 +4,10 @@
 //! and Cohere.
 
 use super::{Api, Provider};
-use crate::protocol::{neutral::Dialect, translate::request_path};
+use crate::protocol::{
+    neutral::Dialect,
+    translate::{invoke_path, request_path},
+};
 
 /// What a provider is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +47,8 @@ impl Provider {
                 Api::OpenAi | Api::Azure => "embeddings".to_owned(),
                 Api::Gemini => format!("models/{model}:batchEmbedContents"),
                 Api::Cohere => "embed".to_owned(),
-                Api::Anthropic | Api::Bedrock => return None,
+                Api::Bedrock => invoke_path(name),
+                Api::Anthropic => return None,
             },
             Operation::CountTokens => match self.api {
                 Api::Anthropic => "messages/count_tokens".to_owned(),
@@ -103,7 +107,7 @@ mod tests {
             ),
             (Api::Gemini, gemini, Some("models/a:b:streamGenerateContent?alt=sse")),
             (Api::Bedrock, bedrock, Some("model/a%3Ab/converse")),
-            (Api::Bedrock, Operation::Embed, None),
+            (Api::Bedrock, Operation::Embed, Some("model/a%3Ab/invoke")),
             (Api::Anthropic, Operation::CountTokens, Some("messages/count_tokens")),
             (Api::Cohere, Operation::Embed, Some("embed")),
         ] {

@@ -49,10 +49,18 @@ pub struct Member {
     /// Of each deployment, the URLs of the paths that were asked for.
     urls: Vec<Mutex<HashMap<String, Url>>>,
     health: Mutex<HashMap<(usize, String), Arc<Health>>>,
-    /// Credentials that stand back, `(deployment, credential)`, until when.
-    standing_back: Mutex<HashMap<(usize, usize), Instant>>,
+    /// Credentials that stand back, by `(deployment, credential)`.
+    standing_back: Mutex<HashMap<(usize, usize), StandBack>>,
     /// Requests that have not been spent on retries.
     budget: Mutex<u32>,
+}
+
+/// How long a credential stands back.
+#[derive(Debug, Clone, Copy)]
+struct StandBack {
+    until: Instant,
+    /// Whether the provider said how long; otherwise it is our guess.
+    said: bool,
 }
 
 /// A mutex whose holders cannot leave it half-written.
@@ -159,8 +167,8 @@ pub struct Slot {
     reported: bool,
 }
 
-/// The least is asked: has it just failed, its load, a random lot.
-type Rank = (bool, f64, f64);
+/// The least is asked: how long it stands back, has it just failed, its load, a random lot.
+type Rank = (Duration, bool, f64, f64);
 
 impl Tries {
     pub(super) fn new(member: Arc<Member>, model: &str) -> Self {
@@ -203,14 +211,19 @@ impl Tries {
                 UpstreamError::RateLimited { .. } => LIMITED_FOR,
                 _ => REFUSED_FOR,
             };
-            let stand_back = failure.retry_after().unwrap_or(default).min(MAX_STAND_BACK);
-            locked(&self.member.standing_back).insert(place, now + stand_back);
+            let said = failure.retry_after();
+            let until = now + said.unwrap_or(default).min(MAX_STAND_BACK);
+            let stand_back = StandBack { until, said: said.is_some() };
+            locked(&self.member.standing_back).insert(place, stand_back);
             self.refused.push(place);
             if self.has_other_credential() {
                 return Some(Duration::ZERO);
             }
         }
-        let wanted = failure.retry_after().unwrap_or_default();
+        let wanted = match failure.is_of_credential() {
+            true => self.wanted(now),
+            false => failure.retry_after().unwrap_or_default(),
+        };
         if !failure.is_retryable() || wanted > MAX_PAUSE || self.retries_left == 0 {
             return None;
         }
@@ -225,12 +238,31 @@ impl Tries {
         Some(pause.max(wanted))
     }
 
-    fn has_other_credential(&self) -> bool {
+    fn places(&self) -> impl Iterator<Item = (usize, usize)> {
         let deployments = self.member.provider.deployments.iter().enumerate();
-        let mut places = deployments.flat_map(|(at, deployment)| {
+        deployments.flat_map(|(at, deployment)| {
             (0..deployment.credentials.len()).map(move |credential| (at, credential))
-        });
-        places.any(|place| !self.refused.contains(&place))
+        })
+    }
+
+    fn has_other_credential(&self) -> bool {
+        self.places().any(|place| !self.refused.contains(&place))
+    }
+
+    /// How long the provider wants the credential to wait that may be asked the soonest.
+    fn wanted(&self, now: Instant) -> Duration {
+        let standing_back = locked(&self.member.standing_back);
+        let soonest = self.places().filter_map(|place| standing_back.get(&place));
+        let soonest = soonest.min_by_key(|stand_back| stand_back.until);
+        let said = soonest.filter(|stand_back| stand_back.said);
+        said.map_or(Duration::ZERO, |said| said.until.saturating_duration_since(now))
+    }
+
+    /// How long a credential still stands back.
+    fn stands_back(&self, place: (usize, usize), now: Instant) -> Duration {
+        let standing_back = locked(&self.member.standing_back);
+        let found = standing_back.get(&place);
+        found.map_or(Duration::ZERO, |found| found.until.saturating_duration_since(now))
     }
 
     /// The place to ask; how long every circuit stays open when none may be asked.
@@ -240,9 +272,8 @@ impl Tries {
         let mut soonest = Duration::MAX;
         let mut best: Option<(Rank, usize, Arc<Health>)> = None;
         for (at, deployment) in self.member.provider.deployments.iter().enumerate() {
-            if self.credential(at, deployment, now).is_none() {
-                continue;
-            }
+            let Some(credential) = self.credential(at, deployment, now) else { continue };
+            let stands_back = self.stands_back((at, credential), now);
             let health = self.member.health(at, &self.model);
             let wait = locked(&health.breaker).wait(now);
             if !wait.is_zero() {
@@ -253,7 +284,7 @@ impl Tries {
             let load = health.observed().in_flight as f64 / weight;
             // Of equals a random one, each as often as its weight says (Efraimidis–Spirakis).
             let lot = if alone { 0.0 } else { -draw().powf(1.0 / weight) };
-            let rank = (failed == Some(at), load, lot);
+            let rank = (stands_back, failed == Some(at), load, lot);
             if best.as_ref().is_none_or(|(least, ..)| rank < *least) {
                 best = Some((rank, at, health));
             }
@@ -271,13 +302,9 @@ impl Tries {
 
     /// The first credential that does not stand back, else the one that does so the shortest.
     fn credential(&self, at: usize, deployment: &Deployment, now: Instant) -> Option<usize> {
-        let standing_back = locked(&self.member.standing_back);
         (0..deployment.credentials.len())
             .filter(|credential| !self.refused.contains(&(at, *credential)))
-            .min_by_key(|credential| {
-                let until = standing_back.get(&(at, *credential));
-                until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
-            })
+            .min_by_key(|credential| self.stands_back((at, *credential), now))
     }
 }
 
@@ -417,6 +444,32 @@ mod tests {
             let _first = tries.next(None, now).unwrap().unwrap();
             let next = tries.next(Some(&failed(503, Some(seconds))), now).unwrap();
             assert_eq!(next.map(|(_, wait)| wait.as_secs()), expected);
+        }
+    }
+
+    #[test]
+    fn a_wish_to_wait_is_granted_when_other_credentials_failed_after_it() {
+        let now = Instant::now();
+        for (deployments, credentials) in [(1, 2), (2, 1)] {
+            let mut tries = Tries::new(member(deployments, credentials, 1), "m");
+            let (first, _) = tries.next(None, now).unwrap().unwrap();
+            let (second, wait) = tries.next(Some(&failed(429, Some(3))), now).unwrap().unwrap();
+            assert_eq!(wait, Duration::ZERO);
+            assert_ne!(second.place, first.place);
+            let (third, wait) = tries.next(Some(&failed(429, None)), now).unwrap().unwrap();
+            assert_eq!((third.place, wait), (first.place, Duration::from_secs(3)));
+        }
+    }
+
+    #[test]
+    fn a_deployment_that_was_told_to_wait_is_asked_after_the_others() {
+        let (member, now) = (member(2, 1, 0), Instant::now());
+        let mut tries = Tries::new(Arc::clone(&member), "m");
+        let (told, _) = tries.next(None, now).unwrap().unwrap();
+        let _second = tries.next(Some(&failed(429, Some(30))), now).unwrap().unwrap();
+        for _ in 0..10 {
+            let (slot, _) = Tries::new(Arc::clone(&member), "m").next(None, now).unwrap().unwrap();
+            assert_ne!(slot.place, told.place);
         }
     }
 

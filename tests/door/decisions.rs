@@ -65,6 +65,71 @@ async fn every_routed_answer_carries_its_decision() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_error_and_a_count_carry_the_same_headers() {
+    let house = House::open(TWO_TIERS).await;
+    let ask = json!({"model": "auto", "messages": [{"role": "user", "content": "Hi"}]});
+    let with = |model: &str| json!({"model": model, "messages": ask["messages"]}).to_string();
+    for (path, body, decided) in [
+        ("/v1/messages/count_tokens", ask.to_string(), true),
+        ("/v1/decision", ask.to_string(), true),
+        ("/v1/chat/completions", with("local/m?status=500"), true),
+        ("/v1/chat/completions", with("nobody"), false),
+        ("/v1/messages", "{".to_owned(), false),
+        ("/v1/embeddings", "{}".to_owned(), false),
+    ] {
+        let response = house.post(path, body).send().await.unwrap();
+        for name in [
+            "request-id",
+            "decision-id",
+            "policy",
+            "tier",
+            "model",
+            "provider",
+            "score",
+            "threshold",
+            "reason",
+            "attempts",
+            "cache",
+            "overhead-ms",
+        ] {
+            assert!(
+                !header(&response, &format!("x-weighbridge-{name}")).is_empty(),
+                "{path} {name}"
+            );
+        }
+        let id = header(&response, "x-weighbridge-decision-id");
+        assert_eq!(id.starts_with("dec_"), decided, "{path} {id}");
+        header(&response, "x-weighbridge-overhead-ms").parse::<f64>().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_there_is_told_in_the_surfaces_shape_and_under_the_requests_name() {
+    let house = House::open(TWO_TIERS).await;
+    for (path, version, is_anthropic) in [
+        ("/v1/messages", None, true),
+        ("/anthropic/v1/nothing", None, true),
+        ("/v1/models/nobody", Some("2023-06-01"), true),
+        ("/v1/models/nobody", None, false),
+        ("/v1/chat/completions", None, false),
+    ] {
+        let request = house.get(path).header("x-request-id", "mine");
+        let request = match version {
+            Some(version) => request.header("anthropic-version", version),
+            None => request,
+        };
+        let response = request.send().await.unwrap();
+        assert!(matches!(response.status().as_u16(), 404 | 405), "{path}");
+        assert_eq!(header(&response, "x-weighbridge-request-id"), "mine", "{path}");
+        let answer = json_of(response).await;
+        assert_eq!(answer["type"] == "error", is_anthropic, "{path}: {answer}");
+        assert_eq!(answer["request_id"] == "mine", is_anthropic, "{path}: {answer}");
+    }
+    let listed = house.get("/v1/models").send().await.unwrap();
+    assert!(!header(&listed, "x-weighbridge-request-id").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_caller_can_turn_the_dial_in_four_ways() {
     let house = House::open(TWO_TIERS).await;
     let plain = || house.chat(json!({}));

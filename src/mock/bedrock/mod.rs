@@ -1,10 +1,11 @@
-//! The Bedrock dialect: `POST /model/{id}/converse` and `/converse-stream`.
+//! The Bedrock dialect: `POST /model/{id}/converse`, `/converse-stream` and, for vectors, `/invoke`.
 //!
 //! `sigv4` checks the signature, `request` the request; `answer` writes answers and their events,
-//! `frame` the frames around them. Source: Amazon Bedrock API reference, "Converse",
-//! "ConverseStream", "Common errors".
+//! `frame` the frames around them; `embed` makes vectors. Source: Amazon Bedrock API reference,
+//! "Converse", "ConverseStream", "InvokeModel", "Common errors".
 
 mod answer;
+mod embed;
 mod frame;
 mod request;
 mod sigv4;
@@ -39,7 +40,7 @@ fn route(parts: &Parts, body: &[u8], sequences: &StatusSequences) -> Result<Repl
     let path = parts.uri.path().strip_prefix("/model/").unwrap_or_default();
     let (model, operation) = path.rsplit_once('/').ok_or_else(unknown)?;
     let streams = match (&parts.method, operation) {
-        (&Method::POST, "converse") => None,
+        (&Method::POST, "converse" | "invoke") => None,
         (&Method::POST, "converse-stream") => Some(StreamFormat::Amazon),
         _ => return Err(unknown()),
     };
@@ -49,6 +50,9 @@ fn route(parts: &Parts, body: &[u8], sequences: &StatusSequences) -> Result<Repl
         let sentence = "The request body is not a JSON object.";
         return Err(named(StatusCode::BAD_REQUEST, "SerializationException", sentence));
     };
+    if operation == "invoke" {
+        return embed::reply(&object, &script, sequences);
+    }
     let question = request::question(&Reader::new(&object), &script.model).map_err(bad)?;
     let status = script.status(sequences);
     let instead = script.instead(status, streams, error);

@@ -23,7 +23,8 @@ use super::wire::generate;
 
 /// As many as `embed-v4.0` has.
 const EMBEDDING_DIMENSIONS: u64 = 1_536;
-const INPUT_TYPES: [&str; 5] =
+/// What vectors can be made for.
+pub(super) const INPUT_TYPES: [&str; 5] =
     ["search_document", "search_query", "classification", "clustering", "image"];
 
 /// Whether the request speaks this dialect.

@@ -72,7 +72,7 @@ pub fn write_request(conversation: &Conversation, target: &Target<'_>) -> Writte
         output.put("format", &object! { "type": "json_schema", "schema": schema });
     }
     body.put_object("output_config", &output);
-    sampling(conversation, thinks, &mut body, &mut warnings);
+    sampling(conversation, target, thinks, &mut body, &mut warnings);
     conversation.carry_extra(ME, &mut body, &mut warnings);
     Written { body: body.to_bytes(), warnings, schema_tool }
 }
@@ -91,7 +91,8 @@ pub(in crate::protocol) enum Thinking {
 
 /// What can be asked of the model's reasoning: a budget of at least 1,024 tokens below the bound
 /// on the answer, not beside a forced tool, and not in a tool loop whose reasoning is lost, which
-/// the provider would refuse ("Extended thinking", "Preserving thinking blocks").
+/// the provider would refuse ("Extended thinking", "Preserving thinking blocks"). Models that
+/// decide for themselves are given an effort, also in such a loop ("Adaptive thinking").
 pub(in crate::protocol) fn thinking(
     conversation: &Conversation,
     target: &Target<'_>,
@@ -100,14 +101,18 @@ pub(in crate::protocol) fn thinking(
     warnings: &mut Warnings,
 ) -> Thinking {
     let Some(wanted) = target.reasoning(conversation, warnings) else { return Thinking::Off };
+    let adaptive = target.traits.adaptive_thinking;
     if wanted.effort == Some(Effort::None) {
-        return Thinking::Disabled;
+        if !target.traits.always_thinks {
+            return Thinking::Disabled;
+        }
+        warnings.add("reasoning_kept", "reasoning");
     }
-    if forced || loop_without_reasoning(conversation, target) {
+    if forced || !adaptive && loop_without_reasoning(conversation, target) {
         warnings.add("reasoning_dropped", "reasoning");
         return Thinking::Off;
     }
-    if target.adaptive_thinking {
+    if adaptive {
         return Thinking::Adaptive(wanted.effort().map(|effort| match effort {
             Effort::None | Effort::Minimal => "low",
             Effort::XHigh => "max",
@@ -147,11 +152,12 @@ fn loop_without_reasoning(conversation: &Conversation, target: &Target<'_>) -> b
 /// Temperature lies in 0..=1 and cannot be set beside thinking, nor can `top_k`.
 fn sampling(
     conversation: &Conversation,
+    target: &Target<'_>,
     thinks: bool,
     body: &mut RawObject,
     warnings: &mut Warnings,
 ) {
-    let sampling = &conversation.sampling;
+    let sampling = target.sampling(conversation, warnings);
     match sampling.temperature {
         Some(temperature) if thinks && temperature != 1.0 => {
             warnings.add("sampling_dropped", "temperature");
@@ -203,6 +209,10 @@ impl Writer<'_> {
                 continue;
             }
             let (results, others) = self.blocks(turn);
+            // An empty message is refused, and must not part its neighbours.
+            if results.is_empty() && others.is_empty() {
+                continue;
+            }
             match merged.last_mut() {
                 Some((role, all_results, all_others)) if *role == turn.role => {
                     all_results.extend(results);
@@ -218,10 +228,9 @@ impl Writer<'_> {
                 Role::User => "user",
                 Role::Assistant => "assistant",
             };
-            // An empty message is refused.
-            (!content.is_empty()).then(|| object! { "role": role, "content": content })
+            object! { "role": role, "content": content }
         };
-        (system, merged.into_iter().filter_map(message).collect())
+        (system, merged.into_iter().map(message).collect())
     }
 
     /// The blocks of a turn: tool results, and the others.

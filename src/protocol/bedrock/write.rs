@@ -4,8 +4,8 @@ use crate::protocol::{
     anthropic::{Thinking, thinking},
     json::{Json, RawObject, object},
     neutral::{
-        Conversation, Dialect, Format, Part, PartBody, Role, Source, Target, Tool, ToolChoice,
-        ToolResult, Turn, Warnings, Written, portable_id, target::part_path,
+        Conversation, Dialect, Format, Part, PartBody, Role, Sampling, Source, Target, Tool,
+        ToolChoice, ToolResult, Turn, Warnings, Written, portable_id, target::part_path,
     },
 };
 
@@ -20,13 +20,19 @@ pub fn write_request(conversation: &Conversation, target: &Target<'_>) -> Writte
     let (system, messages) = writer.turns();
     let mut body = object! { "messages": messages };
     body.put_list("system", &system);
-    let sampling = &conversation.sampling;
+    let sampling = target.sampling(conversation, &mut warnings);
     let mut inference = RawObject::default();
     inference.put_some("maxTokens", &conversation.max_output_tokens);
     let schema_tool = tools(conversation, &mut body, &mut warnings);
     let mut fields = RawObject::default();
-    let thinks =
-        model_fields(conversation, target, schema_tool.is_some(), &mut fields, &mut warnings);
+    let thinks = model_fields(
+        conversation,
+        target,
+        &sampling,
+        schema_tool.is_some(),
+        &mut fields,
+        &mut warnings,
+    );
     match sampling.temperature {
         Some(temperature) if thinks && temperature != 1.0 => {
             warnings.add("sampling_dropped", "temperature");
@@ -38,7 +44,7 @@ pub fn write_request(conversation: &Conversation, target: &Target<'_>) -> Writte
         temperature => inference.put_some("temperature", &temperature),
     }
     inference.put_some("topP", &sampling.top_p);
-    inference.put_list("stopSequences", &conversation.stop);
+    inference.put_list("stopSequences", target.stops(conversation, &mut warnings));
     body.put_object("inferenceConfig", &inference);
     body.put_object("additionalModelRequestFields", &fields);
     for (name, given) in [
@@ -62,12 +68,13 @@ pub fn write_request(conversation: &Conversation, target: &Target<'_>) -> Writte
 fn model_fields(
     conversation: &Conversation,
     target: &Target<'_>,
+    sampling: &Sampling,
     schema_tool: bool,
     fields: &mut RawObject,
     warnings: &mut Warnings,
 ) -> bool {
     if !target.model.contains("anthropic.") {
-        if conversation.sampling.top_k.is_some() {
+        if sampling.top_k.is_some() {
             warnings.add("sampling_dropped", "top_k");
         }
         if target.reasoning(conversation, warnings).is_some() {
@@ -95,7 +102,7 @@ fn model_fields(
             true
         }
     };
-    match conversation.sampling.top_k {
+    match sampling.top_k {
         Some(_) if thinks => warnings.add("sampling_dropped", "top_k"),
         top_k => fields.put_some("top_k", &top_k),
     }
@@ -128,6 +135,10 @@ impl Writer<'_> {
                 system.extend(blocks);
                 continue;
             }
+            // A turn that says nothing here must not part its neighbours.
+            if blocks.is_empty() {
+                continue;
+            }
             match merged.last_mut() {
                 Some((role, all)) if *role == turn.role => all.extend(blocks),
                 _ => merged.push((turn.role, blocks)),
@@ -135,9 +146,9 @@ impl Writer<'_> {
         }
         let message = |(role, content): (Role, Vec<RawObject>)| {
             let role = if role == Role::Assistant { "assistant" } else { "user" };
-            (!content.is_empty()).then(|| object! { "role": role, "content": content })
+            object! { "role": role, "content": content }
         };
-        (system, merged.into_iter().filter_map(message).collect())
+        (system, merged.into_iter().map(message).collect())
     }
 
     fn turn(&mut self, turn: &Turn) -> Vec<RawObject> {

@@ -5,7 +5,10 @@ use serde::Deserialize;
 
 use crate::protocol::{
     json::{Json, RawObject, object},
-    neutral::{Conversation, Dialect, Effort, Target, ToolChoice, Warnings, Written},
+    neutral::{
+        Conversation, Dialect, Effort, Part, PartBody, Source, Target, ToolChoice, Warnings,
+        Written, target::part_path,
+    },
     openai_chat,
 };
 
@@ -18,6 +21,7 @@ pub fn write_request(conversation: &Conversation, target: &Target<'_>) -> Writte
         reasoning_content: false,
         ..*target
     };
+    let conversation = &without_media(conversation);
     let Written { body, mut warnings, .. } = openai_chat::write_request(conversation, &chat);
     // What was just written is an object.
     let mut body = RawObject::parse(&body).unwrap_or_default();
@@ -57,6 +61,39 @@ pub fn write_request(conversation: &Conversation, target: &Target<'_>) -> Writte
         body.put("thinking", &thinking);
     }
     Written { body: body.to_bytes(), warnings, schema_tool: None }
+}
+
+/// Leaves out what a message of Cohere's has no place for: sound, and documents other than texts
+/// (API reference, "Chat", `UserMessageV2`).
+fn without_media(conversation: &Conversation) -> Conversation {
+    let mut kept = conversation.clone();
+    // Named and left out with the other fields, however long it is.
+    kept.user = kept.user.map(|_| String::new());
+    let (turns, warnings) = (&mut kept.turns, &mut kept.warnings);
+    for turn in turns {
+        leave_out(&mut turn.parts, &turn.path, warnings);
+    }
+    kept
+}
+
+fn leave_out(parts: &mut Vec<Part>, path: &str, warnings: &mut Warnings) {
+    let mut at = 0;
+    parts.retain_mut(|part| {
+        let path = part_path(path, at);
+        at += 1;
+        let code = match &mut part.body {
+            PartBody::Audio { .. } => "audio_dropped",
+            PartBody::Document { source: Source::Text(_), .. } => return true,
+            PartBody::Document { .. } => "document_dropped",
+            PartBody::ToolResult(result) => {
+                leave_out(&mut result.content, &path, warnings);
+                return true;
+            }
+            _ => return true,
+        };
+        warnings.add(code, path);
+        false
+    });
 }
 
 /// Leaves one tool in the list. A name that is not in it changes nothing and gives `false`.

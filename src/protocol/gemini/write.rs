@@ -121,6 +121,10 @@ impl Writer<'_> {
                 system.extend(parts);
                 continue;
             }
+            // A turn that says nothing here must not part its neighbours.
+            if parts.is_empty() {
+                continue;
+            }
             match merged.last_mut() {
                 Some((role, all)) if *role == turn.role => all.extend(parts),
                 _ => merged.push((turn.role, parts)),
@@ -128,9 +132,9 @@ impl Writer<'_> {
         }
         let content = |(role, parts): (Role, Vec<RawObject>)| {
             let role = if role == Role::Assistant { "model" } else { "user" };
-            (!parts.is_empty()).then(|| object! { "role": role, "parts": parts })
+            object! { "role": role, "parts": parts }
         };
-        (system, merged.into_iter().filter_map(content).collect())
+        (system, merged.into_iter().map(content).collect())
     }
 
     fn turn(&mut self, turn: &Turn) -> Vec<RawObject> {

@@ -14,6 +14,7 @@ mod reasoning;
 pub mod request;
 mod signature;
 pub mod target;
+mod traits;
 mod warning;
 
 pub use answer::{Accumulator, Answer, Stop, Usage};
@@ -26,6 +27,7 @@ pub use request::{
 };
 pub use signature::{Maker, SIGNATURE_TAG, Signature};
 pub use target::{Target, Written};
+pub use traits::{Traits, Tuning};
 pub use warning::{Warning, Warnings};
 
 /// The wire languages. The first three are also surfaces, on which callers speak to the gateway.

@@ -1,6 +1,10 @@
 //! For whom a request is written, and what came of it.
 
-use super::{Conversation, Dialect, Reasoning, Signature, Warnings};
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    Conversation, Dialect, Effort, Reasoning, Sampling, Signature, Traits, Tuning, Warnings,
+};
 use crate::protocol::json::RawObject;
 
 /// The model that a request is written for, and what it can take.
@@ -18,9 +22,8 @@ pub struct Target<'a> {
     pub previous_model: Option<&'a str>,
     /// Whether the model reasons on demand; otherwise wishes about it are dropped.
     pub reasoning: bool,
-    /// Whether an Anthropic model decides itself how much to think (`adaptive`); otherwise it is
-    /// given a budget.
-    pub adaptive_thinking: bool,
+    /// What its name tells of the parameters it takes.
+    pub traits: Traits,
     /// Whether the provider takes a JSON schema as such; otherwise a forced tool stands in.
     /// Counts for Anthropic and Bedrock.
     pub json_schema: bool,
@@ -35,7 +38,7 @@ pub struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    /// A model that can take everything, as the dialect's own provider runs it.
+    /// A model that can take everything that its name does not rule out, as the dialect's own provider runs it.
     pub fn new(dialect: Dialect, model: &'a str) -> Self {
         Self {
             dialect,
@@ -43,7 +46,7 @@ impl<'a> Target<'a> {
             max_output_tokens: 4096,
             previous_model: None,
             reasoning: true,
-            adaptive_thinking: false,
+            traits: Traits::of(model),
             json_schema: true,
             reasoning_content: false,
             old_max_tokens: false,
@@ -69,6 +72,61 @@ impl<'a> Target<'a> {
             return None;
         }
         Some(wanted)
+    }
+
+    /// The caller's sampling parameters without those that the model refuses.
+    pub(in crate::protocol) fn sampling(
+        &self,
+        conversation: &Conversation,
+        warnings: &mut Warnings,
+    ) -> Sampling {
+        let mut sampling = conversation.sampling.clone();
+        let silent =
+            conversation.reasoning.as_ref().and_then(|wanted| wanted.effort) == Some(Effort::None);
+        match self.traits.tuning {
+            Tuning::All => {}
+            Tuning::OneOf => {
+                if sampling.temperature.is_some() && sampling.top_p.take().is_some() {
+                    warnings.add("sampling_dropped", "top_p");
+                }
+            }
+            Tuning::Nothing => {
+                leave_out(&mut sampling.temperature, 1.0, "temperature", warnings);
+                leave_out(&mut sampling.top_p, 1.0, "top_p", warnings);
+                if sampling.top_k.take().is_some() {
+                    warnings.add("sampling_dropped", "top_k");
+                }
+            }
+            Tuning::NothingNorStops | Tuning::WithoutReasoning => {
+                if !silent || self.traits.tuning == Tuning::NothingNorStops {
+                    leave_out(&mut sampling.temperature, 1.0, "temperature", warnings);
+                    leave_out(&mut sampling.top_p, 1.0, "top_p", warnings);
+                }
+                leave_out(&mut sampling.presence_penalty, 0.0, "presence_penalty", warnings);
+                leave_out(&mut sampling.frequency_penalty, 0.0, "frequency_penalty", warnings);
+            }
+        }
+        sampling
+    }
+
+    /// The caller's stop texts, unless the model refuses any.
+    pub(in crate::protocol) fn stops<'c>(
+        &self,
+        conversation: &'c Conversation,
+        warnings: &mut Warnings,
+    ) -> &'c [String] {
+        if self.traits.refuses_stops() && !conversation.stop.is_empty() {
+            warnings.add("sampling_dropped", "stop");
+            return &[];
+        }
+        &conversation.stop
+    }
+}
+
+/// Leaves out a parameter; one that says the default is no loss.
+fn leave_out(value: &mut Option<f64>, default: f64, name: &'static str, warnings: &mut Warnings) {
+    if value.take().is_some_and(|value| value != default) {
+        warnings.add("sampling_dropped", name);
     }
 }
 
@@ -101,7 +159,24 @@ const OPENAI_SHARED: [&str; 8] = [
     "verbosity",
 ];
 
+/// Longest name of a user that OpenAI takes (its error message, "maximum length 64"). What
+/// Claude Code sends is longer.
+const MAX_USER_BYTES: usize = 64;
+
 impl Conversation {
+    /// The caller's name for its user as OpenAI takes it: a longer one is replaced by its SHA-256,
+    /// which tells users apart as well.
+    pub(in crate::protocol) fn openai_user(&self, warnings: &mut Warnings) -> Option<String> {
+        let user = self.user.clone()?;
+        let openai = matches!(self.origin, Dialect::OpenAiChat | Dialect::OpenAiResponses);
+        if openai || user.len() <= MAX_USER_BYTES {
+            return Some(user);
+        }
+        warnings.add("user_hashed", "user");
+        let digest = Sha256::digest(user.as_bytes());
+        Some(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
     /// Carries the caller's unknown fields where the other side can know them, and names them
     /// where it cannot.
     pub(in crate::protocol) fn carry_extra(

@@ -30,7 +30,7 @@ pub fn write_request(conversation: &Conversation, target: &Target<'_>) -> Writte
     }
     let limit = if target.old_max_tokens { "max_tokens" } else { "max_completion_tokens" };
     body.put_some(limit, &conversation.max_output_tokens);
-    let sampling = &conversation.sampling;
+    let sampling = target.sampling(conversation, &mut warnings);
     body.put_some("temperature", &sampling.temperature);
     body.put_some("top_p", &sampling.top_p);
     if sampling.top_k.is_some() {
@@ -45,8 +45,8 @@ pub fn write_request(conversation: &Conversation, target: &Target<'_>) -> Writte
     body.put_some("frequency_penalty", &sampling.frequency_penalty);
     body.put_some("seed", &sampling.seed);
     body.put_some("n", &sampling.n);
-    body.put_list("stop", &conversation.stop);
-    body.put_some("user", &conversation.user);
+    body.put_list("stop", target.stops(conversation, &mut warnings));
+    body.put_some("user", &conversation.openai_user(&mut warnings));
     tools(conversation, &mut body, &mut warnings);
     if let Some(format) = &conversation.format {
         body.put("response_format", &format_object(format));

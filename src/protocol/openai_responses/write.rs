@@ -34,8 +34,8 @@ pub fn write_request(conversation: &Conversation, target: &Target<'_>) -> Writte
         body.put("stream", &true);
     }
     body.put_some("max_output_tokens", &conversation.max_output_tokens);
-    sampling(conversation, &mut body, &mut warnings);
-    body.put_some("user", &conversation.user);
+    sampling(conversation, target, &mut body, &mut warnings);
+    body.put_some("user", &conversation.openai_user(&mut warnings));
     tools(conversation, &mut body, &mut warnings);
     let mut text = RawObject::default();
     if let Some(format) = &conversation.format {
@@ -257,8 +257,13 @@ impl Writer<'_> {
     }
 }
 
-fn sampling(conversation: &Conversation, body: &mut RawObject, warnings: &mut Warnings) {
-    let sampling = &conversation.sampling;
+fn sampling(
+    conversation: &Conversation,
+    target: &Target<'_>,
+    body: &mut RawObject,
+    warnings: &mut Warnings,
+) {
+    let sampling = target.sampling(conversation, warnings);
     body.put_some("temperature", &sampling.temperature);
     body.put_some("top_p", &sampling.top_p);
     for (name, given) in [

@@ -113,6 +113,11 @@ pub fn request_path(dialect: Dialect, model: &str, stream: bool) -> String {
     }
 }
 
+/// The path of Bedrock's `InvokeModel`.
+pub fn invoke_path(model: &str) -> String {
+    format!("model/{}/invoke", percent_encoded(model))
+}
+
 /// A path segment: a Bedrock model's name has colons, an inference profile's slashes (RFC 3986,
 /// section 2.3).
 fn percent_encoded(segment: &str) -> String {
