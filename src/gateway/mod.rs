@@ -24,6 +24,7 @@ use std::{
     time::Duration,
 };
 
+pub use billing::may_name;
 pub use error::GatewayError;
 pub use house::{House, ReloadError, Reloaded};
 pub use info::{Deadlines, RequestInfo, forwarded};
