@@ -11,7 +11,7 @@ use axum::{
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::headers::{add_answer, add_decision, set};
+use super::headers::{add_answer, add_decision, add_pace, set};
 use crate::{
     gateway::GatewayError,
     ledger::{book::AccessError, budget::Kind},
@@ -256,6 +256,9 @@ impl ApiError {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(after) = self.retry_after() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+        }
+        if let Self::Gateway(GatewayError::Refused { refusal, .. }) = self {
+            add_pace(headers, &refusal.pace());
         }
         if let Self::Gateway(error) = self
             && let Some(routed) = error.routed()

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::{converse::named, error::ApiError, headers::request_id, visitor::Visitor};
 use crate::{
     config::Config,
-    gateway::{Gateway, House},
+    gateway::{Gateway, House, may_name},
     ledger::tenant::Tenant,
     protocol::neutral::Surface,
     telemetry::decisions::DecisionLog,
@@ -35,9 +35,9 @@ fn listed<'c>(
     let allowed = caller.map(|caller| &caller.key.restrictions);
     let policies = config.policies.iter().map(|policy| (policy.name(), "weighbridge"));
     let models = config.models.iter().map(|card| (card.name.as_str(), card.provider.as_str()));
-    let may_name = move |(name, _): &(&str, _)| allowed.is_none_or(|a| a.allows_policy(name));
-    let may_use = move |(name, _): &(&str, _)| allowed.is_none_or(|a| a.allows_model(name));
-    policies.filter(may_name).chain(models.filter(may_use))
+    let may_route = move |(name, _): &(&str, _)| allowed.is_none_or(|a| a.allows_policy(name));
+    let may_name = move |(name, _): &(&str, _)| allowed.is_none_or(|a| may_name(config, a, name));
+    policies.filter(may_route).chain(models.filter(may_name))
 }
 
 /// `GET /v1/models`, in Anthropic's shape when the request carries `anthropic-version`.

@@ -3,7 +3,7 @@
 use std::{
     io::Write as _,
     net::SocketAddr,
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -25,7 +25,7 @@ use crate::{
     config::{
         Config,
         catalogue::{LOCAL_FILE, Models},
-        environment,
+        environment, tls_files_named_in,
     },
     gateway::{Gateway, House, Stop},
     ledger::{Found, Ledger},
@@ -49,6 +49,15 @@ pub struct ServeArgs {
     /// Log filter, as in RUST_LOG
     #[arg(long, value_name = "FILTER", env = "RUST_LOG", hide_env_values = true)]
     log: Option<String>,
+}
+
+impl ServeArgs {
+    /// Puts the flags into the configuration: they win.
+    fn apply(&self, config: &mut Config) -> anyhow::Result<()> {
+        config.server.listen = self.listen.unwrap_or(config.server.listen);
+        config.server.open |= self.open;
+        inputs::apply(&self.model, &mut config.classifier)
+    }
 }
 
 /// Serves until a signal.
@@ -78,9 +87,7 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
             (config, Some(sentence))
         }
     };
-    inputs::apply(&args.model, &mut config.classifier)?;
-    config.server.listen = args.listen.unwrap_or(config.server.listen);
-    config.server.open |= args.open;
+    args.apply(&mut config)?;
 
     let ledger = open_ledger(&config).await?;
     refuse_open_door(&config, ledger.as_deref())?;
@@ -93,7 +100,9 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let gateway = Gateway::new(config, upstreams, metrics, stop).with_decision_log(log);
     let gateway = Arc::new(gateway.with_ledger(ledger.clone()));
     let file = found.is_none().then(|| inputs::config_path(&args.config)).flatten();
-    let house = House::new(Arc::clone(&gateway), file);
+    // What works at the start works again.
+    let flags = move |config: &mut Config| drop(args.apply(config));
+    let house = House::with_flags(Arc::clone(&gateway), file, flags);
     let reloader = tokio::spawn(reload_when_asked(house.clone(), hung_up()?));
     let (ledger_stop, ledger_stopped) = tokio::sync::oneshot::channel::<()>();
     let bookkeeper = ledger.map(|ledger| {
@@ -189,11 +198,12 @@ async fn reload_when_asked(house: House, mut hung_up: tokio::signal::unix::Signa
 /// How often a watched file is looked at.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
-/// What changes when somebody writes one of the configuration's files, or names others.
+/// What changes when somebody writes the configuration's file, or a certificate or key that it
+/// names, also where it was refused: the mistake may be in them.
 fn states(house: &House) -> Vec<Option<(SystemTime, u64)>> {
-    let gateway = house.gateway();
-    let files = house.file().into_iter().chain(gateway.config().tls_files());
-    files.map(file_state).collect()
+    let Some(file) = house.file() else { return Vec::new() };
+    let named = tls_files_named_in(file);
+    std::iter::once(file).chain(named.iter().map(PathBuf::as_path)).map(file_state).collect()
 }
 
 fn file_state(file: &Path) -> Option<(SystemTime, u64)> {

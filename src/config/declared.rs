@@ -94,11 +94,16 @@ fn key(
         let message = format!("`{}` is not set, so the key stays as it is", variable.value);
         section.warn(variable.span.clone(), "secret_env", message, None);
     }
-    if let (Some(variable), Some(secret)) = (variable, &secret)
-        && secret.len() < MIN_SECRET_BYTES
-    {
-        let message = format!("the secret is shorter than {MIN_SECRET_BYTES} bytes");
-        section.error(variable.span, "secret_env", message, None);
+    if let (Some(variable), Some(secret)) = (variable, &secret) {
+        if secret.len() < MIN_SECRET_BYTES {
+            let message = format!("the secret is shorter than {MIN_SECRET_BYTES} bytes");
+            section.error(variable.span.clone(), "secret_env", message, None);
+        }
+        let has_it = |key: &&DeclaredKey| key.secret.as_ref() == Some(secret);
+        if let Some(other) = declared.keys.iter().find(has_it) {
+            let message = format!("key `{}` has the same secret: give each its own", other.name);
+            section.error(variable.span, "secret_env", message, None);
+        }
     }
     let list = |key| -> Vec<String> {
         let strings = section.strings(key).unwrap_or_default();

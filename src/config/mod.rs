@@ -32,7 +32,7 @@ use std::{
 pub use admin::{AdminConfig, Token};
 use ipnet::IpNet;
 pub use reader::{Problem, did_you_mean};
-pub use tls::Tls;
+pub use tls::{Tls, tls_files_named_in};
 
 use crate::{
     classify::{model::LoadOptions, queue::QueueSettings},
@@ -77,13 +77,6 @@ pub struct Config {
 }
 
 impl Config {
-    /// The files of the listeners' certificates and keys.
-    pub fn tls_files(&self) -> impl Iterator<Item = &Path> {
-        let admin = self.admin.as_ref().and_then(|admin| admin.tls.as_ref());
-        let files = self.server.tls.iter().chain(admin).flat_map(|tls| &tls.files);
-        files.map(PathBuf::as_path)
-    }
-
     /// The card of a model of this provider that is not configured, with what the catalogue
     /// knows of it.
     pub fn unconfigured(&self, name: &str, provider: &str, upstream_name: &str) -> ModelCard {

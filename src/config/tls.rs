@@ -2,6 +2,7 @@
 
 use std::{fmt, path::Path, path::PathBuf, sync::Arc};
 
+use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 use rustls::{
     Error, InconsistentKeys,
     crypto::ring,
@@ -18,7 +19,7 @@ const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 /// A certificate with its key. The key is in memory only, and never prints.
 #[derive(Clone)]
 pub struct Tls {
-    /// The files of the certificate and of the key, to see when they change.
+    /// The files of the certificate and of the key.
     pub files: [PathBuf; 2],
     /// What handshakes need: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1.
     pub handshake: Arc<rustls::ServerConfig>,
@@ -28,6 +29,17 @@ impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tls").field("files", &self.files).finish_non_exhaustive()
     }
+}
+
+/// The files that a configuration names for its listeners, also one that does not work; none of
+/// one that is no TOML.
+pub fn tls_files_named_in(config: &Path) -> Vec<PathBuf> {
+    let text = std::fs::read_to_string(config).unwrap_or_default();
+    let root: toml::Table = text.parse().unwrap_or_default();
+    let directory = config.parent().unwrap_or(Path::new(""));
+    let tables = ["server", "admin"].iter().filter_map(|name| root.get(*name));
+    let names = tables.flat_map(|table| [table.get("tls_certificate"), table.get("tls_key")]);
+    names.flatten().filter_map(toml::Value::as_str).map(|name| directory.join(name)).collect()
 }
 
 /// Reads the two keys of a listener's table. Paths are relative to `directory`.
@@ -41,6 +53,7 @@ pub fn tls(section: &Section<'_>, directory: &Path) -> Option<Tls> {
     };
     let files = Files { section, directory };
     let chain = files.certificates(&certificate);
+    files.warn_of_end(&certificate, chain.as_deref());
     let signer = files.signer(&key);
     let identity = CertifiedKey::new(chain?, signer?);
     if !files.belong_together(&identity, &certificate, &key) {
@@ -89,6 +102,16 @@ impl Files<'_, '_> {
             self.refuse("tls_certificate", path, "holds no certificate", suggestion);
         }
         chain
+    }
+
+    /// An expired certificate is shown all the same: whoever does not look at dates is served.
+    fn warn_of_end(&self, path: &Located<String>, chain: Option<&[CertificateDer<'_>]>) {
+        let end = chain.and_then(|chain| not_after(chain.first()?));
+        if let Some(end) = end.filter(|end| *end < Timestamp::now()) {
+            let message = format!("`{}` has expired on {end}", path.value);
+            let suggestion = Some("callers will refuse it: renew it".to_owned());
+            self.section.warn(path.span.clone(), "tls_certificate", message, suggestion);
+        }
     }
 
     fn signer(&self, path: &Located<String>) -> Option<Arc<dyn SigningKey>> {
@@ -145,6 +168,50 @@ impl Files<'_, '_> {
         let message = format!("`{}` {message}", path.value);
         self.section.error(path.span.clone(), key, message, Some(suggestion.to_owned()));
     }
+}
+
+/// Until when a certificate is valid (RFC 5280 §4.1); `None` of one that is not understood.
+fn not_after(certificate: &[u8]) -> Option<Timestamp> {
+    /// `[0] EXPLICIT`, before the version where there is one.
+    const VERSION: u8 = 0xa0;
+    const UTC_TIME: u8 = 0x17;
+    let (_, certificate, _) = element(certificate)?;
+    let (_, mut fields, _) = element(certificate)?;
+    if fields.first() == Some(&VERSION) {
+        fields = element(fields)?.2;
+    }
+    // Serial number, signature, issuer.
+    for _ in 0..3 {
+        fields = element(fields)?.2;
+    }
+    let (_, validity, _) = element(fields)?;
+    let (_, _, after_not_before) = element(validity)?;
+    let (tag, text, _) = element(after_not_before)?;
+    let text = std::str::from_utf8(text).ok()?;
+    let century = match tag {
+        UTC_TIME if text.get(..2)? < "50" => "20",
+        UTC_TIME => "19",
+        _ => "",
+    };
+    let time = DateTime::strptime("%Y%m%d%H%M%SZ", format!("{century}{text}")).ok()?;
+    Some(time.to_zoned(TimeZone::UTC).ok()?.timestamp())
+}
+
+/// The first element of DER (X.690 §8.1): its tag, what is in it, and what follows it.
+fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&tag, rest) = der.split_first()?;
+    let (&first, rest) = rest.split_first()?;
+    let (length, rest) = if first < 0x80 {
+        (usize::from(first), rest)
+    } else {
+        let (bytes, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
+        let longer = |length: usize, byte: &u8| {
+            length.checked_mul(256).map(|length| length + usize::from(*byte))
+        };
+        (bytes.iter().try_fold(0, longer)?, rest)
+    };
+    let (content, rest) = rest.split_at_checked(length)?;
+    Some((tag, content, rest))
 }
 
 #[cfg(test)]
@@ -230,5 +297,28 @@ mod tests {
             let said = read("server", &lines, directory.path()).unwrap_err();
             assert!(said.contains(expected) && said.contains("help: "), "{lines}: {said}");
         }
+    }
+
+    #[test]
+    fn an_expired_certificate_is_warned_of() {
+        let directory = tempfile::tempdir().unwrap();
+        for (year, expected) in [(2020, true), (2040, false), (2060, false)] {
+            let mut wanted = rcgen::CertificateParams::new(["a".to_owned()]).unwrap();
+            wanted.not_before = rcgen::date_time_ymd(2019, 1, 1);
+            wanted.not_after = rcgen::date_time_ymd(year, 3, 4);
+            let key = rcgen::KeyPair::generate().unwrap();
+            let made = wanted.self_signed(&key).unwrap();
+            let end = not_after(made.der()).unwrap().to_string();
+            assert_eq!(end, format!("{year}-03-04T00:00:00Z"));
+            fs::write(directory.path().join("a.pem"), made.pem()).unwrap();
+            fs::write(directory.path().join("a.key"), key.serialize_pem()).unwrap();
+            let lines = "tls_certificate = \"a.pem\"\ntls_key = \"a.key\"\n";
+            let text = format!("[server]\n{lines}{MODEL}");
+            let checked = parse(&text, &directory.path().join("w.toml"), &|_: &str| None).unwrap();
+            let said = checked.warnings.to_string();
+            let warns = said.contains("`a.pem` has expired on 2020-03-04T00:00:00Z");
+            assert_eq!(warns, expected, "{said}");
+        }
+        assert_eq!(not_after(b"\x30\x82\xff"), None);
     }
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::{GatewayError, RequestInfo, Routed, settle::Settlement};
 use crate::{
+    config::Config,
     ledger::{
         ReserveError,
         budget::WhenSpent,
@@ -84,6 +85,32 @@ fn choices(request: &Incoming) -> u64 {
     }
 }
 
+/// Whether a key may name a model itself. A key that is bound to policies goes through them, unless
+/// its own list of models has the model; one that is bound to tiers names only models of those.
+pub fn may_name(config: &Config, allowed: &Restrictions, model: &str) -> bool {
+    let is_it = |index: &usize| config.models.get(*index).is_some_and(|card| card.name == model);
+    let is_in_tier = || {
+        let policies = config.policies.iter().filter(|one| allowed.allows_policy(one.name()));
+        let mut tiers = policies.flat_map(|policy| policy.tiers());
+        tiers.any(|tier| allowed.allows_tier(&tier.name) && tier.models.iter().any(is_it))
+    };
+    allowed.allows_model(model)
+        && (allowed.policies.is_empty() || allowed.models.iter().any(|listed| listed == model))
+        && (allowed.tiers.is_empty() || is_in_tier())
+}
+
+/// Refuses a model that the caller's key may not name.
+pub fn check_named(
+    config: &Config,
+    allowed: Option<&Restrictions>,
+    model: &str,
+) -> Result<(), GatewayError> {
+    match allowed.filter(|allowed| !may_name(config, allowed, model)) {
+        Some(allowed) => Err(GatewayError::Forbidden(not_allowed(allowed))),
+        None => Ok(()),
+    }
+}
+
 /// Leaves in the route what the caller's key may use.
 pub fn restrict(routed: &mut Routed, allowed: &Restrictions) -> Result<(), GatewayError> {
     let (models, tiers) = (&routed.models, &routed.tiers);
@@ -110,7 +137,9 @@ pub fn restrict(routed: &mut Routed, allowed: &Restrictions) -> Result<(), Gatew
 
 fn not_allowed(allowed: &Restrictions) -> String {
     let mut lists = Vec::new();
-    for (what, list) in [("models", &allowed.models), ("tiers", &allowed.tiers)] {
+    let all =
+        [("policies", &allowed.policies), ("models", &allowed.models), ("tiers", &allowed.tiers)];
+    for (what, list) in all {
         if !list.is_empty() {
             lists.push(format!("{what}: {}", list.join(", ")));
         }
@@ -235,7 +264,10 @@ const INTERRUPTED: &str = "gateway_interrupted";
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::config::parse;
 
     fn request(fields: &str) -> Incoming {
         let body =
@@ -282,5 +314,36 @@ mod tests {
         let open = of("", None);
         assert_eq!((open.wanted.tokens, open.least.tokens), (300, 100));
         assert_eq!(open.least.nano_usd, 125_000);
+    }
+
+    #[test]
+    fn a_key_bound_to_policies_or_tiers_does_not_go_around_them_by_naming_a_model() {
+        let text = "[providers.p]\ndialect = \"openai\"\nbase_url = \"http://a/v1\"\n\
+             [models.small]\nprovider = \"p\"\n[models.large]\nprovider = \"p\"\n\
+             [policies.auto]\ndefault_tier = \"strong\"\ntiers = [\
+             { name = \"cheap\", below = 0.5, models = [\"small\"] }, \
+             { name = \"strong\", models = [\"large\"] }]\n";
+        let config = parse(text, Path::new("w.toml"), &|_: &str| None).unwrap().config;
+        let may = |policies: &str, models: &str, tiers: &str| {
+            let list = |text: &str| text.split_whitespace().map(str::to_owned).collect();
+            let allowed = Restrictions {
+                policies: list(policies),
+                models: list(models),
+                tiers: list(tiers),
+                ..Restrictions::default()
+            };
+            ["small", "large", "p/other"].map(|model| may_name(&config, &allowed, model))
+        };
+        for ((policies, models, tiers), expected) in [
+            (("", "", ""), [true, true, true]),
+            (("", "small p/other", ""), [true, false, true]),
+            (("auto", "", ""), [false, false, false]),
+            (("auto", "small", ""), [true, false, false]),
+            (("", "", "cheap"), [true, false, false]),
+            (("", "small large", "cheap"), [true, false, false]),
+            (("other", "", "cheap"), [false, false, false]),
+        ] {
+            assert_eq!(may(policies, models, tiers), expected, "{policies}, {models}, {tiers}");
+        }
     }
 }

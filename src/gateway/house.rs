@@ -19,10 +19,14 @@ use crate::{
 #[derive(Clone)]
 pub struct House(Arc<Inner>);
 
+/// What flags say otherwise than the file, at the start and after each reload.
+type Flags = Box<dyn Fn(&mut Config) + Send + Sync>;
+
 struct Inner {
     current: RwLock<Arc<Gateway>>,
     /// The file that the configuration was read from, if it was one.
     file: Option<PathBuf>,
+    flags: Flags,
     /// What only a restart changes, as it was at the start.
     started: Fixed,
     /// What of it the file in force says otherwise.
@@ -71,10 +75,20 @@ impl From<Arc<Gateway>> for House {
 impl House {
     /// With the file that the gateway's configuration was read from.
     pub fn new(gateway: Arc<Gateway>, file: Option<PathBuf>) -> Self {
+        Self::with_flags(gateway, file, |_| {})
+    }
+
+    /// The same, where flags won over the file and shall win again.
+    pub fn with_flags(
+        gateway: Arc<Gateway>,
+        file: Option<PathBuf>,
+        flags: impl Fn(&mut Config) + Send + Sync + 'static,
+    ) -> Self {
         let started = fixed(gateway.config());
         Self(Arc::new(Inner {
             current: RwLock::new(gateway),
             file,
+            flags: Box::new(flags),
             started,
             restart_needed: RwLock::default(),
             problem: RwLock::default(),
@@ -132,7 +146,8 @@ impl House {
         let file = self.file().ok_or(ReloadError::NoFile)?.to_owned();
         // It may wait for a command that prints a key.
         let loaded = tokio::task::spawn_blocking(move || config::load(&file)).await;
-        let Checked { config, warnings } = loaded.map_err(ReloadError::Broken)??;
+        let Checked { mut config, warnings } = loaded.map_err(ReloadError::Broken)??;
+        (self.0.flags)(&mut config);
         let reloaded =
             Reloaded { restart_needed: changed(&self.0.started, &fixed(&config)), warnings };
         let upstreams = Upstreams::new(config.providers.clone())?;
@@ -145,6 +160,7 @@ impl House {
 
 /// Settings that a running process does not change.
 struct Fixed {
+    listen: SocketAddr,
     server: (bool, Duration),
     /// Its settings hold no secret, so that the text says all of them.
     classifier: String,
@@ -158,6 +174,7 @@ struct Fixed {
 fn fixed(config: &Config) -> Fixed {
     let admin = config.admin.as_ref().filter(|admin| admin.has_token());
     Fixed {
+        listen: config.server.listen,
         server: (config.server.open, config.server.shutdown_grace),
         classifier: format!("{:?}", config.classifier),
         decisions: config.decisions.clone(),
@@ -169,6 +186,7 @@ fn fixed(config: &Config) -> Fixed {
 
 fn changed(before: &Fixed, after: &Fixed) -> Vec<&'static str> {
     [
+        ("[server] listen", before.listen != after.listen),
         ("[server] open, shutdown_grace_ms", before.server != after.server),
         ("[classifier]", before.classifier != after.classifier),
         ("[decisions]", before.decisions != after.decisions),

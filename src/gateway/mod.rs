@@ -25,6 +25,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use billing::may_name;
 pub use error::GatewayError;
 pub use house::{House, ReloadError, Reloaded};
 pub use info::{Deadlines, RequestInfo, forwarded};

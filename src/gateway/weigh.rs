@@ -55,9 +55,9 @@ impl Gateway {
         let (policy, threshold, modifier) = match target {
             Target::Policy { policy, threshold, modifier } => (policy, threshold, modifier),
             Target::Model { models, index } => {
-                let mut routed = Routed::named(models, index, needs);
-                allowed.map_or(Ok(()), |allowed| billing::restrict(&mut routed, allowed))?;
-                return Ok(routed);
+                let name = models.get(index).map_or("", |card| card.name.as_str());
+                billing::check_named(&self.config, allowed, name)?;
+                return Ok(Routed::named(models, index, needs));
             }
         };
         if let Some(allowed) = allowed.filter(|allowed| !allowed.allows_policy(policy.name())) {

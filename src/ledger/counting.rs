@@ -6,10 +6,14 @@ use super::{
     Ledger, ReserveError,
     budget::{Budget, Kind, Unit, Window},
     locked,
-    meter::{Amounts, Demand, Grant, Pace, Refusal, View, Warning},
+    meter::{
+        Amounts, CONCURRENT_RETRY_MS, Demand, Grant, Pace, Refusal, View, Warning, comes_back,
+        sooner,
+    },
     now_ms,
     row::Row,
     shared::{Granted, Shared, SharedError},
+    store::StoreError,
     tenant::{Scope, Tenant},
     window,
 };
@@ -153,9 +157,12 @@ impl Ledger {
                         break;
                     }
                 }
-                Err(SharedError::Refused { place, left, needed, oldest_ms }) => {
+                Err(SharedError::Refused { place, left, needed, oldest_ms, reserved }) => {
                     let Some(view) = views.get(place) else { break };
-                    let back_in = self.retry_after(&view.budget, oldest_ms, now);
+                    let back_in = sooner(
+                        self.retry_after(&view.budget, oldest_ms, now),
+                        comes_back(view.budget.unit, needed, left, reserved),
+                    );
                     let (id, all) = (&view.budget.id, shared.gateways());
                     locked(&self.meters).refused_elsewhere(id, scopes, all, back_in, now);
                     return Err(ReserveError::Refused(Box::new(Refusal {
@@ -179,7 +186,7 @@ impl Ledger {
     /// When a shared meter may have room again.
     fn retry_after(&self, budget: &Budget, oldest_ms: Option<i64>, now: i64) -> Option<i64> {
         match (budget.unit, budget.window) {
-            (Unit::Concurrent, _) => Some(1_000),
+            (Unit::Concurrent, _) => Some(CONCURRENT_RETRY_MS),
             (_, Window::Total) => None,
             (_, window @ Window::Rolling(seconds)) => {
                 let passes = |oldest| oldest + window::slot_ms(window) + i64::from(seconds) * 1_000;
@@ -217,6 +224,22 @@ impl Ledger {
         }
         locked(&self.meters).share(shared.gateways(), now_ms());
         shared.took_share();
+    }
+
+    /// Tells Redis what the ledger knows of every budget's past, where it knows less: it may have
+    /// lost its memory, and of what was in the air when a gateway died only the journal knew. False
+    /// where Redis is away.
+    pub(super) async fn retell(&self, shared: &Shared) -> Result<bool, StoreError> {
+        self.flush().await?;
+        for budget in self.store.budgets().await? {
+            let view = locked(&self.meters).view(&budget.id, now_ms());
+            let Some(view) = view.filter(|_| budget.unit != Unit::Concurrent) else { continue };
+            let past = self.past(&budget, view.since).await?;
+            if shared.seed(&view, &past).await.is_err() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     pub(super) fn pace(&self, hold: &Hold, scopes: &[Scope]) -> (Option<Pace>, Option<Pace>) {

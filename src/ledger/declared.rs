@@ -2,7 +2,8 @@
 //!
 //! What is declared is made or changed, what was declared before and no longer is goes: keys are
 //! revoked, groups and budgets deleted. Records made by hand are left alone, unless the file
-//! declares one of the same name, which it then owns.
+//! declares one of the same name, which it then owns. A declared key is known by its secret: under
+//! another name, or declared again after it was gone, it is the key that it was.
 
 use super::{
     budget::{Budget, Kind, Unit, WhenSpent, Window},
@@ -92,7 +93,9 @@ pub async fn reconcile(
         reconcile_group(store, &actor, group).await?;
     }
     for key in &declared.keys {
-        reconcile_key(store, &actor, hash_key, key).await?;
+        let others = declared.keys.iter().map(|other| other.name.as_str());
+        let others: Vec<_> = others.filter(|other| *other != key.name).collect();
+        reconcile_key(store, &actor, hash_key, key, &others).await?;
     }
     let mut kept = Vec::new();
     for budget in &declared.budgets {
@@ -183,11 +186,13 @@ async fn reconcile_group(
     }
 }
 
+/// `others` are the names of the other keys that are declared.
 async fn reconcile_key(
     store: &Store,
     actor: &Actor,
     hash_key: &[u8; 32],
     declared: &DeclaredKey,
+    others: &[&str],
 ) -> Result<(), StoreError> {
     let Some(text) = &declared.secret else { return Ok(()) };
     let group = group_id(store, declared.group.as_ref()).await?;
@@ -198,7 +203,21 @@ async fn reconcile_key(
         origin: Origin::Configuration,
         ..Key::new(declared.name.clone(), &secret::minted(hash_key, text.clone()), actor.now_ms)
     };
-    match live_keys(store).await?.into_iter().find(|key| key.name == declared.name) {
+    let keys = store.keys().await?;
+    let named = keys.iter().find(|key| key.revoked_ms.is_none() && key.name == wanted.name);
+    let holder = keys.iter().find(|key| key.hash == wanted.hash);
+    if let Some(holder) = holder.filter(|holder| named.is_none_or(|named| named.id != holder.id)) {
+        let is_anothers = holder.revoked_ms.is_none() && others.contains(&holder.name.as_str());
+        if holder.origin == Origin::Admin || is_anothers {
+            let (name, by) = (wanted.name, holder.name.clone());
+            return Err(StoreError::SecretTaken { name, by });
+        }
+        if let Some(named) = named {
+            let revoke = |key: &mut Key| key.revoked_ms = Some(actor.now_ms);
+            store.update_key(actor, &named.id, revoke).await?;
+        }
+    }
+    match holder.or(named) {
         None => store.create_key(actor, &wanted).await,
         Some(known) => {
             // Where the secret is the same, a rotation by hand is over.
@@ -302,6 +321,60 @@ mod tests {
         reconcile(&store, &key, &Declared::default(), 4).await.unwrap();
         assert!(store.groups().await.unwrap().is_empty());
         assert!(store.budgets().await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_declared_key_that_comes_back_or_is_renamed_is_the_key_that_it_was() {
+        let store = Store::open("sqlite::memory:").await.unwrap();
+        let key = [7; 32];
+        let with = |keys: &[(&str, &str)]| {
+            let declared_key = |(name, secret): &(&str, &str)| DeclaredKey {
+                name: (*name).to_owned(),
+                secret: Some((*secret).to_owned()),
+                ..declared().keys.remove(0)
+            };
+            Declared { keys: keys.iter().map(declared_key).collect(), ..declared() }
+        };
+        let (one, two) = ("a-secret-of-the-environment", "another-secret-of-it");
+        let mut ids = Vec::new();
+        for (now, keys) in [
+            vec![("ci", one)],
+            vec![],
+            vec![("ci", one)],
+            vec![("robot", one)],
+            vec![("robot", two)],
+            vec![],
+            vec![("robot", one)],
+            vec![("ci", two)],
+            vec![("ci", one), ("robot", two)],
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            reconcile(&store, &key, &with(&keys), now as i64).await.unwrap();
+            let mut live = live_keys(&store).await.unwrap();
+            live.sort_by(|a, b| a.name.cmp(&b.name));
+            let found: Vec<_> =
+                live.iter().map(|key| (key.name.as_str(), key.hash.clone())).collect();
+            let expected = keys.iter().map(|(name, text)| (*name, secret::hash(&key, text)));
+            assert_eq!(found, expected.map(|(n, hash)| (n, hash.to_vec())).collect::<Vec<_>>());
+            ids.extend(live.first().map(|key| key.id.clone()));
+        }
+        assert!(ids[..3].iter().all(|id| *id == ids[0]), "{ids:?}");
+        let shared = reconcile(&store, &key, &with(&[("ci", one), ("robot", one)]), 9).await;
+        let said = shared.unwrap_err().to_string();
+        assert_eq!(said, "the secret of key `robot` is that of key `ci`: give each its own");
+    }
+
+    #[tokio::test]
+    async fn the_secret_of_a_key_that_was_revoked_by_hand_opens_nothing_again() {
+        let store = Store::open("sqlite::memory:").await.unwrap();
+        let actor = Actor { name: "cli".to_owned(), now_ms: 0 };
+        let minted = secret::minted(&[7; 32], "a-secret-of-the-environment".to_owned());
+        let leaked = Key { revoked_ms: Some(1), ..Key::new("leaked".to_owned(), &minted, 0) };
+        store.create_key(&actor, &leaked).await.unwrap();
+        let said = reconcile(&store, &[7; 32], &declared(), 2).await.unwrap_err().to_string();
+        assert_eq!(said, "the secret of key `ci` is that of key `leaked`: give each its own");
     }
 
     #[tokio::test]

@@ -179,6 +179,10 @@ impl Ledger {
             refused_by_disk: AtomicU64::new(0),
         };
         ledger.refresh(true).await?;
+        // What the last run had reserved is no longer reserved: from now on it is used.
+        if let Some(shared) = ledger.shared.as_ref().filter(|_| found != Found::default()) {
+            ledger.retell(shared).await?;
+        }
         Ok((Arc::new(ledger), found))
     }
 

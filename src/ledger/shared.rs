@@ -6,13 +6,14 @@
 //! what a gateway has reserved that has been silent for [`DEAD_AFTER`] no longer counts. What was
 //! used is sent by a task, summed up: when Redis is away the sums wait, and they never grow beyond
 //! one for each meter and slot. Each batch has a number, so that one that is sent again counts
-//! once.
+//! once; and where Redis does not remember the last one that it took, it has lost its memory, and
+//! what waits is in the ledger, from which the meters are told their past anew.
 //!
 //! Amounts are compared as 64-bit floats (Lua has no other numbers): exact up to 9 million
 //! dollars in nano-dollars. They are added as integers.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     mem::take,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -82,6 +83,10 @@ pub struct Shared {
     has_share: AtomicBool,
     gateways: AtomicUsize,
     batches: AtomicU64,
+    /// The last batch that Redis took.
+    acknowledged: AtomicU64,
+    /// Whether Redis has lost its memory since somebody asked.
+    forgot: AtomicBool,
 }
 
 /// Sums that Redis does not have yet.
@@ -111,6 +116,8 @@ pub enum SharedError {
         needed: i64,
         /// The oldest slot in which something was used.
         oldest_ms: Option<i64>,
+        /// What requests in flight may need of it.
+        reserved: i64,
     },
     /// Redis does not know the past of the meter at this place.
     Unknown(usize),
@@ -175,7 +182,7 @@ for i = 1, count do
     if least < wanted and math.max(least, 1) <= left then
       take = left
     else
-      return {0, i, left, math.max(least, 1), oldest or -1}
+      return {0, i, left, math.max(least, 1), oldest or -1, reserved}
     end
   end
   taken[i], lefts[i] = take, left - take
@@ -189,19 +196,22 @@ end
 return answer
 ";
 
-/// `KEYS`: the batches' numbers, then a hash for each change. `ARGV`: the gateway, the batch, then
-/// for each change: the slot or an empty text for a release, the amount, the milliseconds after
+/// `KEYS`: the batches' numbers, then a hash for each change. `ARGV`: the gateway, the batch, the one
+/// that was taken last, then for each change: the slot or an empty text for a release, the amount, the milliseconds after
 /// which the meter may be forgotten (0: never), the meter's amount, the shares to warn at in percent
 /// with commas between, the window they are told once for, the first slot that counts. Answers a
-/// place, a share and what is used for each share that is passed.
+/// place, a share and what is used for each share that is passed; or -1, and nothing is counted,
+/// where the batches' numbers are gone. What was used of a meter whose past nobody has told is told
+/// with it.
 const SETTLE: &str = r"
 local gateway, batch = ARGV[1], tonumber(ARGV[2])
 local last = tonumber(redis.call('HGET', KEYS[1], gateway) or '0')
 if batch <= last then return {} end
 redis.call('HSET', KEYS[1], gateway, batch)
+if last < tonumber(ARGV[3]) then return {-1} end
 local warnings = {}
 for i = 2, #KEYS do
-  local at = 2 + (i - 2) * 7
+  local at = 3 + (i - 2) * 7
   local slot, amount, forget = ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3])
   if slot == '' then
     local field = 'r:' .. gateway
@@ -211,7 +221,7 @@ for i = 2, #KEYS do
     else
       redis.call('HINCRBY', KEYS[i], field, '-' .. amount)
     end
-  else
+  elseif redis.call('HEXISTS', KEYS[i], 'seeded') == 1 then
     redis.call('HINCRBY', KEYS[i], 'u:' .. slot, amount)
   end
   if ARGV[at + 5] ~= '' then
@@ -260,6 +270,8 @@ impl Shared {
             has_share: AtomicBool::new(false),
             gateways: AtomicUsize::new(1),
             batches: AtomicU64::new(0),
+            acknowledged: AtomicU64::new(0),
+            forgot: AtomicBool::new(false),
         });
         shared.say_alive().await?;
         Ok(shared)
@@ -369,17 +381,23 @@ impl Shared {
                 left: at(2).unwrap_or(0),
                 needed: at(3).unwrap_or(0),
                 oldest_ms: at(4).filter(|oldest| *oldest >= 0),
+                reserved: at(5).unwrap_or(0),
             }),
             Some(-1) => Err(SharedError::Unknown(place())),
             _ => Err(SharedError::Down("an answer that is none of ours".to_owned())),
         }
     }
 
-    /// Tells Redis a meter's past, unless another gateway has done so.
+    /// Tells Redis a meter's past, as far as it does not know it: the ledger may lack what was used
+    /// in the last moments, and Redis what was used before it lost its memory.
     pub async fn seed(&self, view: &View, past: &[(i64, i64)]) -> Result<(), SharedError> {
         const SEED: &str = r"
-            if redis.call('HSETNX', KEYS[1], 'seeded', '1') == 0 then return 0 end
-            for i = 1, #ARGV, 2 do redis.call('HINCRBY', KEYS[1], 'u:' .. ARGV[i], ARGV[i + 1]) end
+            redis.call('HSET', KEYS[1], 'seeded', '1')
+            for i = 1, #ARGV, 2 do
+              local slot = 'u:' .. ARGV[i]
+              local known = tonumber(redis.call('HGET', KEYS[1], slot) or '0')
+              if known < tonumber(ARGV[i + 1]) then redis.call('HSET', KEYS[1], slot, ARGV[i + 1]) end
+            end
             return 1";
         let script = Script::new(SEED);
         let mut call = script.key(self.meter(view));
@@ -389,6 +407,17 @@ impl Shared {
         let mut connection = self.connection.clone();
         let seeded: Result<i64, _> = call.invoke_async(&mut connection).await;
         seeded.map(drop).map_err(|error| self.failed(&error))
+    }
+
+    /// Whether Redis has lost its memory since the last time this was asked: then the meters' past
+    /// has to be told again.
+    pub fn has_forgotten(&self) -> bool {
+        self.forgot.swap(false, Ordering::Relaxed)
+    }
+
+    /// The meters' past could not be told: [`Self::has_forgotten`] is true again.
+    pub fn ask_again(&self) {
+        self.forgot.store(true, Ordering::Relaxed);
     }
 
     /// Gives back what is reserved.
@@ -419,8 +448,13 @@ impl Shared {
     /// What all gateways have used of a meter and reserved; `None` while Redis does not know it.
     pub async fn state(&self, view: &View) -> Option<(i64, i64)> {
         let mut connection = self.connection.clone();
-        let fields = redis::cmd("HGETALL").arg(self.meter(view)).query_async(&mut connection).await;
-        let fields: HashMap<String, String> = fields.map_err(|error| self.failed(&error)).ok()?;
+        let answer = redis::pipe()
+            .hgetall(self.meter(view))
+            .zrangebyscore(self.name("alive"), now_ms(), "+inf")
+            .query_async(&mut connection)
+            .await;
+        let answer: Result<(HashMap<String, String>, HashSet<String>), _> = answer;
+        let (fields, alive) = answer.map_err(|error| self.failed(&error)).ok()?;
         fields.contains_key("seeded").then_some(())?;
         let sum = |kind: &str, counts: &dyn Fn(&str) -> bool| -> i64 {
             let named = fields.iter().filter_map(|(name, value)| {
@@ -430,7 +464,7 @@ impl Shared {
             named.sum()
         };
         let used = sum("u:", &|slot| slot.parse().is_ok_and(|slot: i64| slot >= view.since));
-        Some((used, sum("r:", &|_| true)))
+        Some((used, sum("r:", &|gateway| alive.contains(gateway))))
     }
 
     /// Tells the other gateways something about a conversation.
@@ -568,7 +602,7 @@ impl Shared {
         for name in batch.used.keys().map(|(name, _)| name).chain(batch.released.keys()) {
             call.key(name);
         }
-        call.arg(&self.gateway).arg(number);
+        call.arg(&self.gateway).arg(number).arg(self.acknowledged.load(Ordering::Relaxed));
         for ((_, slot), (amount, view)) in &batch.used {
             let percents: Vec<_> =
                 view.budget.warn_at_percent.iter().map(ToString::to_string).collect();
@@ -581,7 +615,17 @@ impl Shared {
         let mut connection = self.connection.clone();
         let sent: Result<Vec<i64>, _> = call.invoke_async(&mut connection).await;
         match sent {
+            Ok(answer) if answer == [-1] => {
+                self.acknowledged.store(number, Ordering::Relaxed);
+                let mut waiting = self.waiting();
+                drop((take(&mut waiting.released), take(&mut waiting.used)));
+                drop(waiting);
+                self.forgot.store(true, Ordering::Relaxed);
+                tracing::warn!("redis has lost its memory: the ledger tells what was used");
+                None
+            }
             Ok(passed) => {
+                self.acknowledged.store(number, Ordering::Relaxed);
                 let budgets: Vec<_> = batch.used.values().map(|(_, view)| &view.budget).collect();
                 warn(warnings(&passed, &budgets));
                 None

@@ -179,11 +179,11 @@ pub const DEFAULT_GRACE_S: i64 = 24 * 60 * 60;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Restrictions {
-    /// Policies that may be named.
+    /// Policies that may be named; then models are named only as `models` lists them.
     pub policies: Vec<String>,
     /// Models that may serve: named by the caller or chosen by a policy.
     pub models: Vec<String>,
-    /// Tiers that may serve.
+    /// Tiers that may serve; then only their models may be named.
     pub tiers: Vec<String>,
     /// Addresses that callers may come from.
     pub networks: Vec<IpNet>,

@@ -194,7 +194,10 @@ impl Ledger {
             tokio::select! {
                 () = &mut stop => break,
                 // Each failure is logged where it happens or comes again at the next tick.
-                _ = flush.tick() => drop(self.flush().await),
+                _ = flush.tick() => {
+                    drop(self.flush().await);
+                    self.retell_if_forgotten().await;
+                }
                 _ = refresh.tick() => {
                     if let Err(error) = self.refresh(false).await {
                         tracing::warn!(%error, "keys and budgets could not be refreshed");
@@ -214,6 +217,14 @@ impl Ledger {
         if let (Some(sharing), Some(shared)) = (sharing, &self.shared) {
             sharing.abort();
             shared.last_words(|warnings| self.warn(warnings)).await;
+        }
+    }
+
+    async fn retell_if_forgotten(&self) {
+        if let Some(shared) = self.shared.as_ref().filter(|shared| shared.has_forgotten())
+            && !matches!(self.retell(shared).await, Ok(true))
+        {
+            shared.ask_again();
         }
     }
 

@@ -324,6 +324,36 @@ async fn groups_hold_keys_and_each_other() {
 }
 
 #[tokio::test]
+async fn a_key_is_made_with_its_budgets_or_not_at_all() {
+    let office = Office::open().await;
+    let day = json!({"kind": "budget", "unit": "nano_usd", "amount": 10, "window": "day"});
+    let places = json!({"kind": "limit", "unit": "concurrent", "amount": 4});
+    let asked = json!({"name": "k", "budgets": [day, places]});
+    let made = office.make("/admin/keys", asked).await;
+    assert_eq!(office.call(&made["secret"], "large").await, 402);
+    let budgets = office.get("/admin/budgets").await["data"].clone();
+    let ids: Vec<_> = budgets.as_array().unwrap().iter().map(|one| one["id"].clone()).collect();
+    assert_eq!((json!(ids), ids.len()), (made["budgets"].clone(), 2));
+    assert_eq!(budgets[0]["scope"], json!({"level": "key", "id": made["id"]}));
+
+    let endless = json!({"kind": "budget", "unit": "tokens", "amount": 1});
+    let asked = json!({"name": "l", "budgets": [day, endless]});
+    let said = office.order(Method::POST, "/admin/keys", asked, 422).await;
+    assert_eq!(fault(&said), ("caller_invalid_value", "budgets"));
+    let text = said["error"]["message"].as_str().unwrap();
+    assert!(text.starts_with("`budgets`: `window` is missing"), "{text}");
+    let many = json!({"name": "l", "budgets": vec![day; 21]});
+    office.order(Method::POST, "/admin/keys", many, 422).await;
+    let elsewhere = json!({"kind": "budget", "unit": "tokens", "amount": 1, "window": "day",
+        "scope": {"level": "key", "id": made["id"]}});
+    let asked = json!({"name": "l", "budgets": [elsewhere]});
+    office.order(Method::POST, "/admin/keys", asked, 400).await;
+    assert_eq!(office.get("/admin/keys").await["data"].as_array().unwrap().len(), 1);
+    assert_eq!(office.get("/admin/budgets").await["data"].as_array().unwrap().len(), 2);
+    office.house.close().await;
+}
+
+#[tokio::test]
 async fn a_raised_budget_serves_at_once_and_says_what_is_left() {
     let office = Office::open().await;
     let key = office.make("/admin/keys", json!({"name": "k"})).await;
@@ -432,6 +462,11 @@ async fn a_good_file_is_reloaded_and_a_bad_one_changes_nothing() {
     let models = json_of(office.house.get("/v1/models").send().await.unwrap()).await;
     assert!(models.to_string().contains("tiny"), "{models}");
 
+    let elsewhere = before.replace("[server]\n", "[server]\nlisten = \"127.0.0.1:1\"\n");
+    std::fs::write(&file, &elsewhere).unwrap();
+    let done = office.order(Method::POST, "/admin/reload", Value::Null, 200).await;
+    assert_eq!(done["restart_needed"], json!(["[server] listen"]));
+
     std::fs::write(&file, before.replace("base_url", "base_ulr")).unwrap();
     let failed = office.order(Method::POST, "/admin/reload", Value::Null, 422).await;
     assert_eq!(fault(&failed).0, "gateway_invalid_configuration");
@@ -439,7 +474,7 @@ async fn a_good_file_is_reloaded_and_a_bad_one_changes_nothing() {
     assert_eq!((&problem["line"], &problem["column"]), (&json!(10), &json!(1)), "{failed}");
     assert_eq!(problem["setting"], "providers.local.base_ulr");
     assert_eq!(problem["help"], "did you mean `base_url`?");
-    assert_eq!(office.get("/admin/config").await["models"][0]["name"], "tiny");
+    assert_eq!(office.get("/admin/config").await["models"][0]["name"], "small");
     assert!(office.get("/admin/config").await["problem"].as_str().unwrap().contains("base_ulr"));
     let ready = office.house.get("/ready").send().await.unwrap();
     assert_eq!(ready.status(), 503, "there is no classifier in this house");

@@ -364,6 +364,9 @@ async fn limits_are_told_in_headers_and_a_spent_one_is_a_429() {
     assert_eq!(refused.status(), 429);
     let after: u64 = header(&refused, "retry-after").parse().unwrap();
     assert!((1..=61).contains(&after), "{after}");
+    let told = ["limit", "remaining"].map(|what| format!("x-ratelimit-{what}-requests"));
+    assert_eq!(told.map(|name| header(&refused, &name)), ["2", "0"]);
+    assert!(header(&refused, "x-ratelimit-reset-requests").ends_with('s'));
     assert_eq!(code(&json_of(refused).await), "policy_rate_limited");
     office.house.close().await;
 }

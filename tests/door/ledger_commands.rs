@@ -210,6 +210,27 @@ fn budgets_are_set_listed_and_deleted() {
 }
 
 #[test]
+fn groups_are_renamed_and_moved() {
+    let desk = Desk::new();
+    let acme = desk.json("organisations create --name acme");
+    let team = desk.json("teams create --name research");
+    let moved = desk.json("teams update research --organisation acme");
+    assert_eq!((&moved["id"], &moved["parent"]), (&team["id"], &acme["id"]));
+    let named = desk.json("teams update research --name search");
+    assert_eq!((&named["name"], &named["parent"]), (&json!("search"), &acme["id"]));
+    let alone = desk.json("teams update search --no-parent");
+    assert_eq!(alone["parent"], Value::Null);
+    for (line, said) in [
+        ("teams update search", "nothing was to be changed"),
+        ("teams update research --name x", "there is no team `research`"),
+        ("teams update search --no-parent --organisation acme", "exclude each other"),
+    ] {
+        let found = desk.refusal(line);
+        assert!(found.contains(said), "{line}: {found}");
+    }
+}
+
+#[test]
 fn what_is_wrong_names_the_flag_and_the_fix() {
     let desk = Desk::new();
     desk.text("keys create --name ci");

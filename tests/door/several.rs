@@ -357,6 +357,105 @@ async fn a_shared_meter_gives_nobody_what_is_kept_for_others_and_knows_its_state
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(shared.state(&view(0)).await, Some((2, 3)));
     run.abort();
+
+    // What a gateway that has gone had reserved is no longer shown.
+    let other = Shared::open(shared.settings().clone()).await.unwrap();
+    other.reserve(&[view(0)], &[(1, 1)], &[]).await.unwrap();
+    assert_eq!(shared.state(&view(0)).await, Some((2, 4)));
+    other.last_words(drop).await;
+    assert_eq!(shared.state(&view(0)).await, Some((2, 3)));
+}
+
+#[tokio::test]
+async fn what_was_used_while_redis_lost_its_memory_counts_once() {
+    let port = free_port();
+    let Some(server) = redis(port) else { return };
+    let settings = RedisSettings {
+        url: format!("redis://127.0.0.1:{port}"),
+        prefix: "t".to_owned(),
+        fail_open: true,
+    };
+    let shared = Shared::open(settings).await.unwrap();
+    let scope = Scope { level: Level::Team, id: "t".to_owned() };
+    let budget = Budget::new(Kind::Budget, scope, (Unit::Tokens, 100), Window::Total, 0);
+    let view = View {
+        key: "m".to_owned(),
+        budget: Arc::new(budget),
+        amount: 100,
+        hard: true,
+        kept: 0,
+        epoch: 0,
+        since: 0,
+        slot: 0,
+        forget_ms: 0,
+    };
+    let run = tokio::spawn(Arc::clone(&shared).run(drop));
+    shared.seed(&view, &[(0, 2)]).await.unwrap();
+    shared.used([(view.clone(), 5)].into_iter());
+    let until = Instant::now() + Duration::from_secs(20);
+    while shared.state(&view).await != Some((7, 0)) {
+        assert!(Instant::now() < until, "what was used is not told");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    drop(server);
+    shared.used([(view.clone(), 30)].into_iter());
+    while !shared.is_down() {
+        assert!(Instant::now() < until, "nobody sees that redis is away");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    shared.used([(view.clone(), 1)].into_iter());
+    let _server = redis(port).unwrap();
+    // Another gateway tells the past first, and the ledger has the 30 and the 1 by now.
+    let other = Shared::open(shared.settings().clone()).await.unwrap();
+    other.seed(&view, &[(0, 38)]).await.unwrap();
+    while !shared.has_forgotten() {
+        assert!(Instant::now() < until, "nobody sees that redis has forgotten");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(other.state(&view).await, Some((38, 0)));
+    other.seed(&view, &[(0, 36)]).await.unwrap();
+    shared.used([(view.clone(), 4)].into_iter());
+    while other.state(&view).await != Some((42, 0)) {
+        assert!(Instant::now() < until, "what is used from then on is not told");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    run.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_dead_gateway_had_in_the_air_is_used_once_it_starts_again() {
+    let Some(postgres) = postgres() else { return };
+    let port = free_port();
+    let Some(_redis) = redis(port) else { return };
+    let site = Site::new(&database(&postgres).await, Some(port)).await;
+    let secret = site.key("key_5", 3_000_000).await;
+    let gateway = site.start("a");
+    let endless = json!({"model": "slow", "max_tokens": 250, "stream": true});
+    assert_eq!(site.ask(&gateway, &secret, endless).await, 200);
+    drop(gateway.process);
+    let _again = site.start("a");
+    let (_, spent) = site.spent("key_5").await;
+    let settings = RedisSettings {
+        url: format!("redis://127.0.0.1:{port}"),
+        prefix: "weighbridge".to_owned(),
+        fail_open: false,
+    };
+    let shared = Shared::open(settings).await.unwrap();
+    let budget = site.store.budgets().await.unwrap().remove(0);
+    let view = View {
+        key: "budget_of_key_5:nano_usd:month:-".to_owned(),
+        amount: budget.amount,
+        budget: Arc::new(budget),
+        hard: true,
+        kept: 0,
+        epoch: 0,
+        since: 0,
+        slot: 0,
+        forget_ms: 0,
+    };
+    let (used, _) = shared.state(&view).await.unwrap();
+    assert!(spent > 2_500_000 && used == spent, "{used} of {spent}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -260,6 +260,29 @@ async fn the_binary_greets_with_https_and_takes_a_renewed_certificate_by_itself(
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert!(!serves(old.client()).await);
+
+    // A configuration that names files which are not there yet is refused, and taken once they are.
+    let elsewhere = dir.path().join("later");
+    fs::create_dir(&elsewhere).unwrap();
+    let moved = config.replace("server.pem", "later/server.pem");
+    let moved = moved.replace("server.key", "later/server.key");
+    fs::write(
+        dir.path().join("weighbridge.toml"),
+        moved.replace("{base}", "http://127.0.0.1:9/v1"),
+    )
+    .unwrap();
+    let ready = base.replace("/v1", "/ready");
+    let refused = async || {
+        let answer = new.client().get(&ready).send().await.unwrap().text().await.unwrap();
+        answer.contains("configuration_error")
+    };
+    while !refused().await {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    old.write(&elsewhere);
+    while !serves(old.client()).await {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     server.kill().unwrap();
     server.wait().unwrap();
 }

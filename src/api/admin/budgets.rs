@@ -95,10 +95,10 @@ pub(super) enum WhenSpentView {
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ScopeView {
-    level: LevelView,
+    pub(super) level: LevelView,
     /// The id of the key or group; of a model its configured name.
     #[schema(min_length = 1)]
-    id: String,
+    pub(super) id: String,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize, ToSchema)]
@@ -122,34 +122,34 @@ pub(super) struct BudgetList {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewBudget {
-    kind: KindView,
-    scope: ScopeView,
-    unit: UnitView,
+    pub(super) kind: KindView,
+    pub(super) scope: ScopeView,
+    pub(super) unit: UnitView,
     /// How much may be used in a window; of money in nano-dollars, unless `amount_usd` says it.
     #[schema(value_type = Option<i64>, minimum = 0, maximum = 9223372036854775807_i64)]
-    amount: Option<Whole>,
+    pub(super) amount: Option<Whole>,
     /// Of money: dollars with at most nine decimals, like `25.00`.
     #[schema(pattern = "^[0-9]{1,9}(\\.[0-9]{1,9})?$", example = "25.00")]
-    amount_usd: Option<String>,
+    pub(super) amount_usd: Option<String>,
     /// `minute`, `hour`, `day`, `week`, `month`, `total`, or `rolling-24h`; none where places at
     /// the same time are counted.
     #[schema(example = "day")]
-    window: Option<String>,
+    pub(super) window: Option<String>,
     /// Of a civil window, an IANA name; null: the ledger's own.
     #[schema(example = "Europe/Berlin")]
-    time_zone: Option<String>,
+    pub(super) time_zone: Option<String>,
     /// A soft budget only warns.
     #[serde(default = "hard")]
-    hard: bool,
+    pub(super) hard: bool,
     #[serde(default)]
-    when_spent: WhenSpentView,
+    pub(super) when_spent: WhenSpentView,
     /// Shares in percent at which a warning is sent.
     #[serde(default)]
     #[schema(max_items = 20)]
-    warn_at_percent: Vec<Percent>,
+    pub(super) warn_at_percent: Vec<Percent>,
 }
 
-fn hard() -> bool {
+pub(super) fn hard() -> bool {
     true
 }
 
@@ -304,7 +304,7 @@ async fn find_own(ledger: &Ledger, id: &str) -> Result<Budget, AdminError> {
 }
 
 /// The budget that was asked for.
-fn budget(new: NewBudget, config: &Config) -> Result<Budget, AdminError> {
+pub(super) fn budget(new: NewBudget, config: &Config) -> Result<Budget, AdminError> {
     let (unit, kind) = (Unit::from(new.unit), Kind::from(new.kind));
     if unit == Unit::Concurrent && kind == Kind::Budget {
         let message = "places at the same time come back by themselves; write \"limit\"";

@@ -9,6 +9,7 @@ use super::{
     access::{Master, Viewer},
     enforce,
     error::{AdminError, Asking, Changing, created},
+    key_budgets::KeyBudget,
     read::{Id, Moment, Sent, Whole, checked_name, present},
     restrictions::{RestrictionsView, restrictions},
 };
@@ -96,7 +97,23 @@ pub(super) struct NewKey {
     expires_at: Option<Moment>,
     #[serde(default)]
     restrictions: RestrictionsView,
+    /// What it may spend, from its first request on.
+    #[serde(default)]
+    #[schema(max_items = 20)]
+    budgets: Vec<KeyBudget>,
 }
+
+/// A key that was made.
+#[derive(Serialize, ToSchema)]
+pub(super) struct NewKeyView {
+    #[serde(flatten)]
+    key: KeyWithSecret,
+    /// The ids of the budgets and limits that were made with it.
+    budgets: Vec<String>,
+}
+
+/// Most budgets and limits that are made with a key (chosen: more than there are units).
+const MAX_BUDGETS: usize = 20;
 
 /// What is to change. What is not named stays.
 #[derive(Deserialize, ToSchema)]
@@ -148,10 +165,10 @@ pub(super) async fn list(_: Viewer, State(desk): State<Desk>) -> Result<Json<Key
     Ok(Json(KeyList { data: keys.into_iter().map(KeyView::from).collect() }))
 }
 
-/// Makes a key. Its secret is in this answer and nowhere else.
+/// Makes a key, with its budgets or not at all. Its secret is in this answer and nowhere else.
 #[utoipa::path(
     post, operation_id = "create_key", path = "/admin/keys", tag = "keys", request_body = NewKey,
-    responses((status = 201, body = KeyWithSecret), Changing)
+    responses((status = 201, body = NewKeyView), Changing)
 )]
 pub(super) async fn create(
     master: Master,
@@ -166,10 +183,18 @@ pub(super) async fn create(
         restrictions: restrictions(new.restrictions, desk.gateway().config())?,
         ..Key::new(checked_name(new.name)?, &minted, now_ms())
     };
-    let made = ledger.store().create_key(&master.actor(), &key).await;
+    if new.budgets.len() > MAX_BUDGETS {
+        let message = format!("write at most {MAX_BUDGETS} of them");
+        return Err(AdminError::Value { param: "budgets", message });
+    }
+    let of_key = |budget: KeyBudget| budget.of_key(&key.id, desk.gateway().config());
+    let budgets = new.budgets.into_iter().map(of_key).collect::<Result<Vec<_>, _>>()?;
+    let made = ledger.store().create_key_with(&master.actor(), &key, &budgets).await;
     made.map_err(|error| AdminError::of_change(error, &key.id, "group"))?;
     enforce(&ledger).await?;
-    Ok(created(KeyWithSecret { key: key.into(), secret: minted.secret }))
+    let key = KeyWithSecret { key: key.into(), secret: minted.secret };
+    let budgets = budgets.into_iter().map(|budget| budget.id).collect();
+    Ok(created(NewKeyView { key, budgets }))
 }
 
 /// Shows a key.

@@ -17,6 +17,7 @@ mod budget_values;
 mod budgets;
 mod error;
 mod groups;
+mod key_budgets;
 mod keys;
 mod login;
 mod openapi;

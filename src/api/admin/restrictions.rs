@@ -14,11 +14,11 @@ use crate::{
 #[derive(Default, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RestrictionsView {
-    /// Policies that may be named.
+    /// Policies that may be named; then models are named only as `models` lists them.
     policies: Vec<String>,
     /// Models that may serve.
     models: Vec<String>,
-    /// Tiers that may serve.
+    /// Tiers that may serve; then only their models may be named.
     tiers: Vec<String>,
     /// Addresses that callers may come from, like `10.0.0.0/8`.
     networks: Vec<String>,
@@ -48,7 +48,9 @@ pub(super) fn restrictions(
 ) -> Result<Restrictions, AdminError> {
     let policies: Vec<&str> = config.policies.iter().map(|policy| policy.name()).collect();
     let tiers = config.policies.iter().flat_map(|policy| policy.tiers());
-    let tiers: Vec<&str> = tiers.map(|tier| tier.name.as_str()).collect();
+    let mut tiers: Vec<&str> = tiers.map(|tier| tier.name.as_str()).collect();
+    tiers.sort_unstable();
+    tiers.dedup();
     let models: Vec<&str> = config.models.iter().map(|card| card.name.as_str()).collect();
     check("restrictions.policies", &sent.policies, &policies, |_| false)?;
     check("restrictions.tiers", &sent.tiers, &tiers, |_| false)?;

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use anyhow::ensure;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -38,6 +39,25 @@ enum GroupsCommand<P: Args> {
         #[command(flatten)]
         config: ConfigArg,
         /// Print a JSON array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Give one another name, or let it belong to another
+    Update {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Its name or id
+        #[arg(value_name = "NAME")]
+        group: String,
+        /// Call it so
+        #[arg(long = "name", value_name = "NAME")]
+        new_name: Option<String>,
+        #[command(flatten)]
+        parent: P,
+        /// Let it belong to nothing
+        #[arg(long)]
+        no_parent: bool,
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
@@ -122,6 +142,12 @@ pub fn groups<P: Parent>(args: &GroupsArgs<P>) -> anyhow::Result<ExitCode> {
         GroupsCommand::List { config, json } => {
             at_the_office(config, async |office| list(office, level, *json).await)
         }
+        GroupsCommand::Update { config, group, new_name, parent, no_parent, json } => {
+            let change = Change { name: new_name.as_deref(), no_parent: *no_parent };
+            at_the_office(config, async |office| {
+                update(office, (level, group), change, parent.named(), *json).await
+            })
+        }
         GroupsCommand::Delete { config, name, json } => {
             at_the_office(config, async |office| delete(office, level, name, *json).await)
         }
@@ -147,6 +173,49 @@ async fn create(
         return print_json(&json!(group));
     }
     println!("{} {} has the id {}", level.name(), group.name, group.id);
+    Ok(())
+}
+
+/// What becomes of a group, beside its new parent.
+struct Change<'c> {
+    name: Option<&'c str>,
+    no_parent: bool,
+}
+
+async fn update(
+    office: &Office,
+    (level, wanted): (Level, &str),
+    change: Change<'_>,
+    parent: Option<(Level, &str)>,
+    json: bool,
+) -> anyhow::Result<()> {
+    ensure!(
+        change.name.is_some() || change.no_parent || parent.is_some(),
+        "nothing was to be changed: name what is (see --help)"
+    );
+    ensure!(
+        !(change.no_parent && parent.is_some()),
+        "--no-parent and a parent exclude each other: leave one of them out"
+    );
+    let records = Records::load(&office.store).await?;
+    let group = records.group(level, wanted)?;
+    refuse_declared(group.origin, level.name(), &group.name)?;
+    let name = change.name.map(|name| checked_name("--name", name)).transpose()?;
+    let parent = match parent {
+        Some((level, name)) => Some(records.group(level, name)?.id.clone()),
+        None => None,
+    };
+    let apply = |group: &mut Group| {
+        group.name = name.unwrap_or_else(|| group.name.clone());
+        if change.no_parent || parent.is_some() {
+            group.parent = parent;
+        }
+    };
+    let changed = office.store.update_group(&office.actor, &group.id, apply).await?;
+    if json {
+        return print_json(&json!(changed));
+    }
+    println!("{} {} is changed", level.name(), changed.name);
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! `keys`: handed out, shown, changed, rotated, revoked.
 
-use std::process::ExitCode;
+use std::{collections::BTreeSet, process::ExitCode};
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use clap::{Args, Subcommand};
@@ -398,9 +398,10 @@ fn restrict(
     }
     if let Some(tiers) = &arg.tiers {
         restrictions.tiers = items(tiers);
+        let tiers = office.config.policies.iter().flat_map(|policy| policy.tiers());
+        let tiers: BTreeSet<&str> = tiers.map(|tier| tier.name.as_str()).collect();
         for name in &restrictions.tiers {
-            let tiers = office.config.policies.iter().flat_map(|policy| policy.tiers());
-            ensure_known("--tiers", "tier", name, tiers.map(|tier| tier.name.as_str()))?;
+            ensure_known("--tiers", "tier", name, tiers.iter().copied())?;
         }
     }
     if let Some(networks) = &arg.networks {

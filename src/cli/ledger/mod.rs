@@ -11,7 +11,7 @@ pub mod keys;
 mod sheet;
 pub mod spend;
 
-use std::{io::Write, process::ExitCode};
+use std::{io::Write, os::unix::fs::MetadataExt as _, process::ExitCode};
 
 use anyhow::{anyhow, bail};
 use clap::Args;
@@ -72,7 +72,8 @@ fn at_the_office(
 /// The person at the terminal, as the system calls them.
 fn actor() -> Actor {
     let user = ["USER", "LOGNAME", "USERNAME"].into_iter().find_map(environment::variable);
-    let name = format!("cli:{}", user.as_deref().unwrap_or("unknown"));
+    let id = || Some(format!("uid-{}", std::fs::metadata("/proc/self").ok()?.uid()));
+    let name = format!("cli:{}", user.or_else(id).as_deref().unwrap_or("unknown"));
     Actor { name, now_ms: now_ms() }
 }
 

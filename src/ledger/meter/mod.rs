@@ -214,9 +214,9 @@ impl Meter {
         let frees = match unit {
             Unit::Concurrent => Some(CONCURRENT_RETRY_MS),
             _ if needed > self.budget.amount => None,
-            _ => self.used.frees_in_ms(needed - left, now_ms).or(
-                // Reservations of others may come back unused.
-                (self.reserved > 0).then_some(CONCURRENT_RETRY_MS),
+            _ => sooner(
+                self.used.frees_in_ms(needed - left, now_ms),
+                comes_back(unit, needed, left, self.reserved),
             ),
         };
         let retry_after_ms = match frees {
@@ -278,7 +278,19 @@ fn caller(scopes: &[Scope]) -> Option<&str> {
 
 /// When to come back for a place, or for what others have reserved (chosen: most answers take
 /// about a second).
-const CONCURRENT_RETRY_MS: i64 = 1_000;
+pub(super) const CONCURRENT_RETRY_MS: i64 = 1_000;
+
+/// When what others have reserved may come back unused, if that would be enough. A request that is
+/// reserved is used.
+pub(super) fn comes_back(unit: Unit, needed: i64, left: i64, reserved: i64) -> Option<i64> {
+    let is_enough = reserved > 0 && needed <= left.saturating_add(reserved);
+    (unit != Unit::Requests && is_enough).then_some(CONCURRENT_RETRY_MS)
+}
+
+/// The sooner of two times that something may happen at.
+pub(super) fn sooner(one: Option<i64>, other: Option<i64>) -> Option<i64> {
+    one.into_iter().chain(other).min()
+}
 
 impl Meters {
     /// Takes over a list of budgets: known ones keep what they have counted. Returns the ids of

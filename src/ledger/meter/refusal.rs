@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
+use super::Pace;
 use crate::{
     ledger::{
         budget::{Budget, Kind, Unit, WhenSpent},
@@ -66,6 +67,18 @@ impl Refusal {
     pub fn downgrade(&self) -> Option<WhenSpent> {
         let choice = self.budget.when_spent;
         (self.budget.kind == Kind::Budget && choice != WhenSpent::Reject).then_some(choice)
+    }
+
+    /// The pace of a limit that is spent: of requests and of tokens.
+    pub fn pace(&self) -> (Option<Pace>, Option<Pace>) {
+        let Budget { kind, unit, amount, .. } = *self.budget;
+        let reset_ms = self.retry_after_ms.unwrap_or(0).max(0);
+        let pace = Some(Pace { limit: amount, remaining: self.left.max(0), reset_ms });
+        match (kind, unit) {
+            (Kind::Limit, Unit::Requests) => (pace, None),
+            (Kind::Limit, Unit::Tokens) => (None, pace),
+            _ => (None, None),
+        }
     }
 
     /// Whether another model could still be paid for: a limit of one model binds nobody else.

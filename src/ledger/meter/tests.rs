@@ -54,12 +54,11 @@ fn a_request_without_a_bound_takes_what_is_left_and_nobody_else_gets_any() {
     meters.reserve(&mut first, &key, &[], &open, 0).unwrap();
     assert_eq!(meters.state("b", 0), Some((0, 10)));
     let refusal = meters.reserve(&mut second, &key, &[], &open, 0).unwrap_err();
-    assert!(refusal.retry_after_ms.is_some(), "the reservation may come back unused");
+    assert_eq!(refusal.retry_after_ms, Some(1_000), "the reservation may come back unused");
     meters.settle(&mut first, &key, &[], Amounts { nano_usd: 9, tokens: 0 }, 0, 0);
-    assert!(
-        meters.reserve(&mut second, &key, &[], &open, 0).is_err(),
-        "1 is left and 2 are needed"
-    );
+    let refusal = meters.reserve(&mut second, &key, &[], &open, 0).unwrap_err();
+    assert_eq!(refusal.left, 1, "and 2 are needed");
+    assert_eq!(refusal.retry_after_ms, Some(24 * 60 * 60 * 1_000), "nothing comes back today");
 }
 
 #[test]

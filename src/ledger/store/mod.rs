@@ -82,6 +82,14 @@ pub enum StoreError {
         /// The name.
         name: String,
     },
+    /// Two keys cannot have one secret, also when one of them is revoked.
+    #[error("the secret of key `{name}` is that of key `{by}`: give each its own")]
+    SecretTaken {
+        /// The key that should get it.
+        name: String,
+        /// The key that has it.
+        by: String,
+    },
     /// There is no such thing, or no more.
     #[error("there is no {kind} `{id}`")]
     Missing {
