@@ -208,6 +208,28 @@ pub struct TokenCount {
     pub in_batch: bool,
 }
 
+impl TokenCount {
+    /// What two answers used together; the batch prices are those of `last`.
+    pub fn with(self, last: Self) -> Self {
+        let sum = u64::saturating_add;
+        Self {
+            prompt_tokens: sum(self.prompt_tokens, last.prompt_tokens),
+            completion_tokens: sum(self.completion_tokens, last.completion_tokens),
+            cached_tokens: sum(self.cached_tokens, last.cached_tokens),
+            cache_write_tokens: sum(self.cache_write_tokens, last.cache_write_tokens),
+            cache_write_1h_tokens: sum(self.cache_write_1h_tokens, last.cache_write_1h_tokens),
+            audio_prompt_tokens: sum(self.audio_prompt_tokens, last.audio_prompt_tokens),
+            image_prompt_tokens: sum(self.image_prompt_tokens, last.image_prompt_tokens),
+            reasoning_tokens: sum(self.reasoning_tokens, last.reasoning_tokens),
+            audio_completion_tokens: sum(
+                self.audio_completion_tokens,
+                last.audio_completion_tokens,
+            ),
+            in_batch: last.in_batch,
+        }
+    }
+}
+
 /// Whether a provider that names this service tier in an answer charges its batch prices: OpenAI's
 /// `flex` and everybody's `batch` (OpenAI's and Anthropic's pricing pages, 2026-11).
 pub fn is_batch_tier(service_tier: &str) -> bool {

@@ -41,6 +41,19 @@ const MAX_HELD_BYTES: usize = 256 * 1024;
 /// A provider's headers that may be shown, names prefixed.
 pub type ShownHeaders = Vec<(String, Vec<u8>)>;
 
+/// What a candidate is asked.
+#[derive(Clone, Copy)]
+pub struct Question<'a> {
+    /// What the caller wants.
+    pub request: &'a Incoming,
+    /// What is known of it besides.
+    pub info: &'a RequestInfo,
+    /// The candidate.
+    pub card: &'a ModelCard,
+    /// The request in its language.
+    pub prepared: &'a Prepared,
+}
+
 /// An attempt that succeeded, before its slot is handed over.
 pub enum Started {
     /// JSON, and what it says.
@@ -62,16 +75,16 @@ impl Started {
 }
 
 impl Gateway {
-    /// Asks one deployment once.
+    /// Asks one deployment once. `seen` tells what the answer has said so far, also when the attempt
+    /// fails or is given up.
     pub(super) async fn attempt(
         &self,
-        request: &Incoming,
-        info: &RequestInfo,
-        card: &ModelCard,
-        prepared: &Prepared,
+        question: Question<'_>,
         slot: &Slot,
         limits: Limits,
+        seen: &mut Seen,
     ) -> Result<(ShownHeaders, Started), UpstreamError> {
+        let Question { request, info, card, prepared } = question;
         let dialect = prepared.dialect;
         let send = |body: Bytes| {
             let call = Call {
@@ -101,7 +114,7 @@ impl Gateway {
                 reasoning_beside_output: slot.provider().quirks.reasoning_beside_output,
                 makers: Arc::clone(&self.makers),
             });
-            let start = first_content(attempt, flow, limits.first_byte);
+            let start = first_content(attempt, flow, limits.first_byte, seen);
             let (attempt, flow) =
                 tokio::time::timeout(limits.first_byte, start).await.map_err(|_| {
                     UpstreamError::Timeout { deadline: "first_byte", limit: limits.first_byte }
@@ -113,14 +126,16 @@ impl Gateway {
         let is_json = attempt.is_content_type("application/json");
         let counted = counted_by_header(&attempt);
         let max_bytes = self.config.server.max_answer_bytes;
-        let body = attempt.body(max_bytes).await?;
+        let mut read = 0;
+        let body = attempt.body(max_bytes, &mut read).await;
+        let body = body.inspect_err(|_| *seen = Seen::broken_off(read))?;
         if body.is_empty() {
             return Err(malformed("it is empty"));
         }
         if !is_json {
             return Err(malformed("it is not JSON"));
         }
-        let (body, mut seen) = match &request.embeddings {
+        let (body, mut said) = match &request.embeddings {
             Some(wanted) => {
                 // The first has shown that the deployment answers: the others go side by side.
                 let ask = |body| {
@@ -128,25 +143,27 @@ impl Gateway {
                     async move {
                         let attempt = sent.await?;
                         let counted = counted_by_header(&attempt);
-                        Ok((attempt.body(max_bytes).await?, counted))
+                        Ok((attempt.body(max_bytes, &mut 0).await?, counted))
                     }
                 };
                 let calls =
                     stream::iter(prepared.more.clone()).map(ask).buffered(MAX_CALLS_AT_ONCE);
-                let more: Vec<_> = within(limits.total, calls.try_collect()).await?;
+                let more = within(limits.total, calls.try_collect()).await;
+                let more: Vec<_> = more.inspect_err(|_| *seen = Seen::broken_off(read))?;
                 let answers = iter::once((body, counted)).chain(more).collect();
                 vectors(answers, wanted, prepared)?
             }
             None => whole(body, request, prepared, &self.makers)?,
         };
         if slot.provider().quirks.reasoning_beside_output {
-            seen.usage = seen.usage.map(with_reasoning_inside);
+            said.usage = said.usage.map(with_reasoning_inside);
         }
         if request.stream {
+            *seen = said;
             return Err(malformed("it is not an event stream"));
         }
         slot.first_content(started.elapsed());
-        Ok((headers, Started::Whole(body, seen)))
+        Ok((headers, Started::Whole(body, said)))
     }
 
     /// How many tokens the provider counts in an Anthropic request; `None` when the model's
@@ -169,7 +186,8 @@ impl Gateway {
             headers: info.forwarded_headers(),
             limits,
         };
-        let answer = async { self.upstreams.send(&slot, call).await?.body(MAX_COUNT_BYTES).await };
+        let answer =
+            async { self.upstreams.send(&slot, call).await?.body(MAX_COUNT_BYTES, &mut 0).await };
         match answer.await {
             Ok(body) => {
                 slot.succeeded();
@@ -297,14 +315,16 @@ async fn first_content(
     mut attempt: Attempt,
     mut flow: Flow,
     limit: Duration,
+    seen: &mut Seen,
 ) -> Result<(Attempt, Flow), UpstreamError> {
     loop {
-        match attempt.chunk(Some(limit)).await? {
-            Some(bytes) => flow.push(&bytes)?,
-            None => flow.close()?,
-        }
+        let taken = match attempt.chunk(Some(limit)).await? {
+            Some(bytes) => flow.push(&bytes),
+            None => flow.close(),
+        };
+        seen.clone_from(flow.seen());
+        taken?;
         let (frames, bytes) = flow.held();
-        let seen = flow.seen();
         if seen.has_content
             || seen.finished
             || seen.finish_reason.is_some()

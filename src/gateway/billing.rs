@@ -2,7 +2,10 @@
 
 use std::collections::VecDeque;
 
-use super::{GatewayError, RequestInfo, Routed, settle::Settlement};
+use super::{
+    GatewayError, RequestInfo, Routed,
+    settle::{Lost, Settlement},
+};
 use crate::{
     config::Config,
     ledger::{
@@ -47,6 +50,16 @@ pub fn demand(
     let is_bound = needs.output_tokens.is_some() || request.embeddings.is_some();
     let least = if is_bound { wanted } else { amounts(0) };
     Demand { wanted, least }
+}
+
+/// A demand that comes to what is used already.
+fn beside(lost: Lost, demand: Demand) -> Demand {
+    let used = lost.tokens.prompt_tokens.saturating_add(lost.tokens.completion_tokens);
+    let more = |amounts: Amounts| Amounts {
+        nano_usd: amounts.nano_usd.saturating_add(lost.cost.unwrap_or_default().0),
+        tokens: amounts.tokens.saturating_add(i64::try_from(used).unwrap_or(i64::MAX)),
+    };
+    Demand { wanted: more(demand.wanted), least: more(demand.least) }
 }
 
 /// The most that a prompt and an answer can cost: all of the prompt may be written to the provider's
@@ -226,7 +239,7 @@ pub fn storable(text: &str) -> String {
 }
 
 impl Settlement {
-    /// Reserves what this candidate may use at most.
+    /// Reserves what this candidate may use at most, beside what others have used for nothing.
     pub(super) async fn reserve(
         &mut self,
         request: &Incoming,
@@ -237,6 +250,7 @@ impl Settlement {
         let price = card.price_at(self.time_ms());
         let assumed = account.assumed_output_tokens();
         let demand = demand(request, &routed.needs, card, price.as_ref(), assumed);
+        let demand = beside(self.lost(), demand);
         let needs = &routed.needs;
         let completion = demand.wanted.tokens.unsigned_abs().saturating_sub(needs.prompt_tokens);
         let row = Row {

@@ -51,6 +51,14 @@ pub struct Seen {
     pub finished: bool,
 }
 
+impl Seen {
+    /// A whole answer of which so many bytes came before it broke off: it had been made, and is
+    /// charged for.
+    pub fn broken_off(bytes: usize) -> Self {
+        Self { has_content: bytes > 0, content_bytes: bytes, ..Self::default() }
+    }
+}
+
 /// How a stream is passed on.
 #[derive(Debug)]
 pub struct Flow {

@@ -14,17 +14,17 @@ use bytes::Bytes;
 
 use super::{
     Gateway, GatewayError, Relay, Reply, ReplyBody, RequestInfo, Routed,
-    attempt::ShownHeaders,
+    attempt::{Question, ShownHeaders},
     billing::Way,
     flow::Seen,
     images::Images,
-    prepare::{PrepareError, Prepared},
+    prepare::PrepareError,
     relay::StreamStart,
-    settle::{FINISHED, Settlement},
+    settle::{ANSWERED, FINISHED, Settlement},
 };
 use crate::{
     ledger::ReserveError,
-    policy::{ModelCard, Reason},
+    policy::Reason,
     protocol::{
         incoming::Incoming,
         neutral::{ErrorKind, Warnings},
@@ -114,9 +114,8 @@ impl Gateway {
                     continue;
                 }
             };
-            let tier = routed.tier().map(str::to_owned);
-            let asked =
-                self.ask(request, info, card, &prepared, tier.as_deref(), &mut settlement).await;
+            let question = Question { request, info, card, prepared: &prepared };
+            let asked = self.ask(question, &routed, &mut settlement).await;
             let failed = match asked {
                 Ok((headers, answer, took)) => {
                     waited += took;
@@ -152,13 +151,11 @@ impl Gateway {
     /// Asks one candidate, at as many deployments and as often as its provider's settings allow.
     async fn ask(
         &self,
-        request: &Incoming,
-        info: &RequestInfo,
-        card: &ModelCard,
-        prepared: &Prepared,
-        tier: Option<&str>,
+        question: Question<'_>,
+        routed: &Routed,
         settlement: &mut Settlement,
     ) -> Result<(ShownHeaders, Answer, Duration), Failed> {
+        let Question { request, info, card, .. } = question;
         let mut waited = Duration::ZERO;
         let mut failure: Option<UpstreamError> = None;
         let mut tries = match self.upstreams.begin(&card.provider, &card.upstream_name) {
@@ -182,11 +179,17 @@ impl Gateway {
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
             }
-            settlement.attempt(card, tier);
+            // What the last try has used is gone: the budget has to hold both.
+            if settlement.has_lost_more()
+                && settlement.reserve(request, routed, card).await.is_err()
+            {
+                break;
+            }
+            settlement.attempt(card, routed.tier());
             let started = Instant::now();
-            let answer = self.attempt(request, info, card, prepared, &slot, limits).await;
+            let answer = self.attempt(question, &slot, limits, settlement.seen()).await;
             waited += pause + started.elapsed();
-            let outcome = answer.as_ref().map_or_else(UpstreamError::label, |_| "ok");
+            let outcome = answer.as_ref().map_or_else(UpstreamError::label, |_| ANSWERED);
             let status = match &answer {
                 Ok(_) => Some(200),
                 Err(error) => error.status(),

@@ -5,6 +5,7 @@
 //! a loop would not run then; `Drop` does.
 
 use std::{
+    mem::take,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -134,14 +135,30 @@ pub struct Settlement {
     attempted: Vec<row::Attempt>,
     /// What the model asked charges.
     price: Option<Price>,
+    /// What the last attempt's answer has said so far.
     seen: Seen,
+    /// What attempts that came to nothing have used.
+    lost: Lost,
     first_content: Option<Duration>,
     settled: bool,
     _in_flight: InFlight,
 }
 
+/// What was used for nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Lost {
+    pub tokens: TokenCount,
+    /// `None` where nothing has a price.
+    pub cost: Option<NanoUsd>,
+    estimated: bool,
+    /// Whether it has grown since the budgets were last asked.
+    is_news: bool,
+}
+
 /// How a request ended when nobody said: its caller had gone.
 const CANCELLED: &str = "caller_cancelled";
+/// The outcome of an attempt that gave an answer, or the beginning of one.
+pub const ANSWERED: &str = "ok";
 /// The label of a request that got its whole answer.
 pub const FINISHED: &str = "finished";
 /// Stands for a name that does not apply.
@@ -166,6 +183,7 @@ impl Settlement {
             attempted: Vec::new(),
             price: None,
             seen: Seen::default(),
+            lost: Lost::default(),
             first_content: None,
             settled: false,
             _in_flight: in_flight,
@@ -197,6 +215,21 @@ impl Settlement {
         self.price = card.price_at(self.info.unix_ms);
     }
 
+    /// Where the attempt that runs notes what its answer has said so far.
+    pub fn seen(&mut self) -> &mut Seen {
+        &mut self.seen
+    }
+
+    /// Whether failed attempts have used more since this was last asked.
+    pub fn has_lost_more(&mut self) -> bool {
+        take(&mut self.lost.is_news)
+    }
+
+    /// What failed attempts have used.
+    pub(super) fn lost(&self) -> Lost {
+        self.lost
+    }
+
     /// What became of the attempt that began at `started`.
     pub fn attempt_ended(
         &mut self,
@@ -205,11 +238,25 @@ impl Settlement {
         outcome: &'static str,
         status: Option<u16>,
     ) {
+        let failed = outcome != ANSWERED;
+        let used = self.used().filter(|_| failed);
+        if let Some((tokens, estimated)) = used {
+            let cost = self.price.map(|price| price.cost(&tokens));
+            self.lost = Lost {
+                tokens: self.lost.tokens.with(tokens),
+                cost: both(self.lost.cost, cost),
+                estimated: self.lost.estimated || estimated,
+                is_news: true,
+            };
+        }
+        if failed {
+            self.seen = Seen::default();
+        }
         if self.account.is_none() {
             return;
         }
         let since = started.saturating_duration_since(self.info.received);
-        self.attempted.push(row::Attempt {
+        let attempt = row::Attempt {
             model: self.plan.model.as_deref().map(storable).unwrap_or_default(),
             provider: self.plan.provider.clone().unwrap_or_default(),
             deployment: u32::try_from(deployment).ok(),
@@ -217,7 +264,21 @@ impl Settlement {
             duration_us: microseconds(started.elapsed()),
             outcome: outcome.to_owned(),
             status,
-        });
+            ..row::Attempt::default()
+        };
+        self.attempted.push(self.with_use(attempt, used));
+    }
+
+    /// The attempt with what it used.
+    fn with_use(&self, attempt: row::Attempt, used: Option<(TokenCount, bool)>) -> row::Attempt {
+        let Some((tokens, usage_estimated)) = used else { return attempt };
+        row::Attempt {
+            prompt_tokens: tokens.prompt_tokens,
+            completion_tokens: tokens.completion_tokens,
+            usage_estimated,
+            cost_nano_usd: self.price.map(|price| price.cost(&tokens).0),
+            ..attempt
+        }
     }
 
     /// From now on this request may overdraw a budget.
@@ -269,20 +330,26 @@ impl Settlement {
     fn final_row(&self, outcome: &str, duration: Duration) -> Row {
         let usage = self.usage();
         let (tokens, usage_estimated) = usage.unwrap_or_default();
-        let cost = self.cost();
-        let strong_cost = self.plan.strong_price.or(self.price).filter(|_| cost.is_some());
+        let (cost, answered) = (self.cost(), self.used());
+        let strong_price = self.plan.strong_price.or(self.price).filter(|_| cost.is_some());
+        let strong_cost =
+            strong_price.zip(answered).map(|(price, (tokens, _))| price.cost(&tokens));
+        let mut attempts = self.attempted.clone();
+        if let Some(last) = attempts.pop_if(|last| last.outcome == ANSWERED) {
+            attempts.push(self.with_use(last, answered));
+        }
         Row {
             deployment: self.attempted.last().and_then(|attempt| attempt.deployment),
             tokens: tokens.into(),
             usage_estimated,
             cost_nano_usd: cost.map(|cost| cost.0),
             provider_cost_nano_usd: self.seen.provider_cost.map(|cost| cost.0),
-            strong_cost_nano_usd: strong_cost.map(|price| price.cost(&tokens).0),
+            strong_cost_nano_usd: strong_cost.map(|cost| cost.0),
             first_content_us: self.first_content.map(microseconds),
             duration_us: microseconds(duration),
             outcome: outcome.to_owned(),
             finish_reason: self.seen.finish_reason.clone(),
-            attempts: self.attempted.clone(),
+            attempts,
             ..self.row()
         }
     }
@@ -302,10 +369,19 @@ impl Settlement {
         self.seen.clone_from(seen);
     }
 
-    /// What the answer has used: the provider's count, or an estimate where it gave none. An
+    /// What the request has used: its answer, and attempts that came to nothing.
+    fn usage(&self) -> Option<(TokenCount, bool)> {
+        let Lost { tokens, estimated, .. } = self.lost;
+        match self.used() {
+            Some((used, guessed)) => Some((tokens.with(used), estimated || guessed)),
+            None => (tokens != TokenCount::default()).then_some((tokens, estimated)),
+        }
+    }
+
+    /// What the last attempt has used: the provider's count, or an estimate where it gave none. An
     /// answer that broke off was counted up to some point before; what came after is estimated.
     /// `None` when nothing came, which costs nothing that could be known.
-    fn usage(&self) -> Option<(TokenCount, bool)> {
+    fn used(&self) -> Option<(TokenCount, bool)> {
         let estimate = TokenCount {
             prompt_tokens: self.plan.prompt_tokens_estimate,
             completion_tokens: estimate_of_bytes(self.seen.content_bytes),
@@ -324,9 +400,13 @@ impl Settlement {
         }
     }
 
-    /// What the answer has cost so far; `None` without usage or price.
+    /// What the request has cost so far; `None` without usage or price.
     pub fn cost(&self) -> Option<NanoUsd> {
-        Some(self.price?.cost(&self.usage()?.0))
+        both(self.lost.cost, self.answer_cost())
+    }
+
+    fn answer_cost(&self) -> Option<NanoUsd> {
+        Some(self.price?.cost(&self.used()?.0))
     }
 
     /// Closes the account with a label: `finished` or that of an error.
@@ -380,7 +460,7 @@ impl Settlement {
             duration_ms = milliseconds(duration),
             "request"
         );
-        if let (Some(ours), Some(theirs)) = (self.cost(), self.seen.provider_cost)
+        if let (Some(ours), Some(theirs)) = (self.answer_cost(), self.seen.provider_cost)
             && differs(ours, theirs)
         {
             self.metrics.provider_cost_differs(self.metric_model());
@@ -436,6 +516,14 @@ impl Settlement {
 impl Drop for Settlement {
     fn drop(&mut self) {
         self.finish(CANCELLED);
+    }
+}
+
+/// Two costs together; what has no price adds nothing.
+fn both(one: Option<NanoUsd>, other: Option<NanoUsd>) -> Option<NanoUsd> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(NanoUsd(one.0.saturating_add(other.0))),
+        (one, other) => one.or(other),
     }
 }
 

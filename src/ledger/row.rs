@@ -47,15 +47,15 @@ pub struct Row {
     pub deployment: Option<u32>,
     /// Why the route was taken.
     pub reason: String,
-    /// What was used.
+    /// What was used, by all attempts together.
     pub tokens: Tokens,
     /// Whether any of it is an estimate.
     pub usage_estimated: bool,
-    /// What it cost; `None` when the model has no price.
+    /// What it cost, with attempts that failed; `None` when the model has no price.
     pub cost_nano_usd: Option<i64>,
     /// What the provider says that it cost, where it does.
     pub provider_cost_nano_usd: Option<i64>,
-    /// An estimate: what the same tokens would have cost at the policy's strongest model.
+    /// An estimate: what the answer's tokens would have cost at the policy's strongest model.
     pub strong_cost_nano_usd: Option<i64>,
     /// From queueing the text to its score, in microseconds.
     pub scoring_us: u64,
@@ -100,6 +100,14 @@ pub struct Attempt {
     pub outcome: String,
     /// The provider's HTTP status; `None` when there was none.
     pub status: Option<u16>,
+    /// Prompt tokens that it used; the request has them by kind.
+    pub prompt_tokens: u64,
+    /// Tokens that it produced.
+    pub completion_tokens: u64,
+    /// Whether any of them is an estimate.
+    pub usage_estimated: bool,
+    /// What it cost; `None` when nothing came of it, or the model has no price.
+    pub cost_nano_usd: Option<i64>,
 }
 
 /// Tokens by kind, see [`TokenCount`].

@@ -215,10 +215,16 @@ impl Attempt {
         }
     }
 
-    /// The whole body, at most `max_bytes` of it.
-    pub async fn body(mut self, max_bytes: usize) -> Result<Bytes, UpstreamError> {
+    /// The whole body, at most `max_bytes` of it. `read` tells how much has come, also of one that
+    /// breaks off.
+    pub async fn body(
+        mut self,
+        max_bytes: usize,
+        read: &mut usize,
+    ) -> Result<Bytes, UpstreamError> {
         let mut body = BytesMut::new();
         while let Some(chunk) = self.chunk(None).await? {
+            *read += chunk.len();
             if body.len() + chunk.len() > max_bytes {
                 return Err(UpstreamError::Malformed(format!(
                     "it is larger than {max_bytes} bytes"

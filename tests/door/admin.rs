@@ -462,7 +462,7 @@ async fn a_good_file_is_reloaded_and_a_bad_one_changes_nothing() {
     let models = json_of(office.house.get("/v1/models").send().await.unwrap()).await;
     assert!(models.to_string().contains("tiny"), "{models}");
 
-    let elsewhere = before.replace("[server]\n", "[server]\nlisten = \"127.0.0.1:1\"\n");
+    let elsewhere = before.replace("\"127.0.0.1:0\"", "\"127.0.0.1:1\"");
     std::fs::write(&file, &elsewhere).unwrap();
     let done = office.order(Method::POST, "/admin/reload", Value::Null, 200).await;
     assert_eq!(done["restart_needed"], json!(["[server] listen"]));

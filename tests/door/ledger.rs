@@ -5,12 +5,15 @@ use std::{collections::BTreeMap, time::Duration};
 use reqwest::{RequestBuilder, Response};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use weighbridge::ledger::{
-    Ledger,
-    budget::{Budget, Kind, Period, Unit, WhenSpent, Window},
-    secret,
-    store::{Actor, Dimension, UsageQuery},
-    tenant::{Key, Level, Restrictions, Scope},
+use weighbridge::{
+    ledger::{
+        Ledger,
+        budget::{Budget, Kind, Period, Unit, WhenSpent, Window},
+        secret,
+        store::{Actor, Dimension, UsageQuery},
+        tenant::{Key, Level, Restrictions, Scope},
+    },
+    units::NanoUsd,
 };
 
 use crate::{
@@ -288,6 +291,45 @@ async fn a_caller_who_leaves_and_a_stream_that_breaks_are_charged_for_what_came(
         assert!(requests == 1 && prompt > 0 && completion > 0, "{by_outcome:?}");
     }
     assert_eq!(by_outcome["provider_failed"], (1, 0, 0, 0));
+    office.house.close().await;
+}
+
+#[tokio::test]
+async fn an_attempt_whose_answer_breaks_off_is_charged_for_beside_the_one_that_serves() {
+    let models = "[models.frail]\nprovider = \"local\"\nupstream_name = \"m?cut=3\"\n\
+        context_window = 8192\n\
+        price = { input_usd_per_mtok = 1.0, output_usd_per_mtok = 1.0 }\n\
+        [policies.wobbly]\ndefault_tier = \"only\"\n\
+        [[policies.wobbly.tiers]]\nname = \"only\"\nmodels = [\"frail\", \"large\"]\n";
+    let office = Office::open(models).await;
+    let secret = office.key("k", Restrictions::default()).await;
+    for stream in [false, true] {
+        let fields = json!({"model": "wobbly", "stream": stream});
+        let answer = office.chat(&secret, fields).send().await.unwrap();
+        let id = header(&answer, "x-weighbridge-decision-id").to_owned();
+        let shown = answer.headers().get("x-weighbridge-cost-usd").cloned();
+        drop(answer.text().await);
+        office.ledger().flush().await.unwrap();
+        let row = office.ledger().store().row(&id).await.unwrap().unwrap();
+        if stream {
+            // Its content had begun: there is nobody to fall back to.
+            assert_eq!((&*row.outcome, row.attempts.len()), ("provider_answer_cut", 1));
+            assert!(row.cost_nano_usd > Some(0), "{row:?}");
+            continue;
+        }
+        let [lost, served] = &row.attempts[..] else { panic!("{row:?}") };
+        assert_eq!((&*lost.outcome, &*served.outcome), ("provider_answer_cut", "ok"));
+        assert!(lost.usage_estimated && row.usage_estimated && !served.usage_estimated);
+        assert!(lost.prompt_tokens > 0 && lost.completion_tokens > 0, "{lost:?}");
+        assert_eq!(row.tokens.prompt, lost.prompt_tokens + served.prompt_tokens);
+        assert_eq!(row.tokens.completion, lost.completion_tokens + served.completion_tokens);
+        let both = lost.cost_nano_usd.unwrap() + served.cost_nano_usd.unwrap();
+        assert_eq!(row.cost_nano_usd, Some(both));
+        // The tier prefers the frail one; what broke off would not have been asked for twice.
+        let answered = served.prompt_tokens + served.completion_tokens;
+        assert_eq!(row.strong_cost_nano_usd, Some(answered as i64 * 1_000));
+        assert_eq!(shown.unwrap(), NanoUsd(both).to_string());
+    }
     office.house.close().await;
 }
 

@@ -102,6 +102,13 @@ pub(super) struct AttemptView {
     outcome: String,
     /// The provider's HTTP status.
     status: Option<u16>,
+    /// What it used, also where it came to nothing.
+    prompt_tokens: u64,
+    completion_tokens: u64,
+    usage_estimated: bool,
+    /// Null where nothing came of it, or the model has no price.
+    cost_usd: Option<String>,
+    cost_nano_usd: Option<i64>,
 }
 
 /// Tokens by kind. The parts are parts of the prompt and of the completion.
@@ -165,7 +172,6 @@ pub(super) async fn show(
 
 impl From<Row> for RequestView {
     fn from(row: Row) -> Self {
-        let usd = |nano_usd: Option<i64>| nano_usd.map(|nano_usd| NanoUsd(nano_usd).to_string());
         Self {
             id: row.id,
             request_id: row.request_id,
@@ -216,6 +222,11 @@ impl From<Row> for RequestView {
     }
 }
 
+/// Nano-dollars as dollars.
+fn usd(nano_usd: Option<i64>) -> Option<String> {
+    nano_usd.map(|nano_usd| NanoUsd(nano_usd).to_string())
+}
+
 impl From<Attempt> for AttemptView {
     fn from(attempt: Attempt) -> Self {
         Self {
@@ -226,6 +237,11 @@ impl From<Attempt> for AttemptView {
             duration_us: attempt.duration_us,
             outcome: attempt.outcome,
             status: attempt.status,
+            prompt_tokens: attempt.prompt_tokens,
+            completion_tokens: attempt.completion_tokens,
+            usage_estimated: attempt.usage_estimated,
+            cost_usd: usd(attempt.cost_nano_usd),
+            cost_nano_usd: attempt.cost_nano_usd,
         }
     }
 }

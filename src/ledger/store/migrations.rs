@@ -7,7 +7,8 @@
 use super::{Backend, StoreError, sql::sql};
 
 /// Every version, from the first. A released one never changes; a new one is added at the end.
-pub(super) const VERSIONS: &[&str] = &[include_str!("v1.sql"), include_str!("v2.sql")];
+pub(super) const VERSIONS: &[&str] =
+    &[include_str!("v1.sql"), include_str!("v2.sql"), include_str!("v3.sql")];
 
 /// The advisory lock of those who migrate: `wb-schem` as a number, chosen.
 const ADVISORY_LOCK: i64 = i64::from_be_bytes(*b"wb-schem");

@@ -27,7 +27,8 @@ const INSERT_REQUESTS: &str = "INSERT INTO requests (id, request_id, time_ms, ke
      strong_cost_nano_usd, scoring_us, first_content_us, duration_us, outcome, finish_reason, \
      cache, stream, cache_write_1h_tokens, image_prompt_tokens, in_batch) VALUES ";
 const INSERT_ATTEMPTS: &str = "INSERT INTO attempts (request_id, number, model, provider, \
-     deployment, started_us, duration_us, outcome, status) VALUES ";
+     deployment, started_us, duration_us, outcome, status, prompt_tokens, completion_tokens, \
+     usage_estimated, cost_nano_usd) VALUES ";
 
 impl Store {
     /// Writes rows and their attempts in one transaction. A row whose id is there already is left
@@ -222,6 +223,10 @@ fn attempt(statement: Statement, (id, number, attempt): &(&str, i64, &Attempt)) 
         .then(count(attempt.duration_us))
         .then(&attempt.outcome)
         .then(attempt.status.map(i64::from))
+        .then(count(attempt.prompt_tokens))
+        .then(count(attempt.completion_tokens))
+        .then(i64::from(attempt.usage_estimated))
+        .then(attempt.cost_nano_usd.map(amount))
 }
 
 fn count(count: u64) -> i64 {
@@ -316,6 +321,10 @@ fn read_attempt(row: &AnyRow) -> Result<Attempt, StoreError> {
         duration_us: unsigned(row, "duration_us")?,
         outcome: row.try_get("outcome")?,
         status: optional(row, "status")?,
+        prompt_tokens: unsigned(row, "prompt_tokens")?,
+        completion_tokens: unsigned(row, "completion_tokens")?,
+        usage_estimated: row.try_get::<i64, _>("usage_estimated")? != 0,
+        cost_nano_usd: row.try_get("cost_nano_usd")?,
     })
 }
 
