@@ -23,9 +23,9 @@ import sys
 import tempfile
 import tomllib
 
-DRAWS = 300
+DRAWS = 200
 # Shares of length in a mixture of two scores of spread 1.
-SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+SHARES = (0.0, 0.5, 1.0)
 LEAST_GAP = 0.03
 BENCH = {"MMLU": "routellm_mmlu", "GSM8K": "routellm_gsm8k", "MT-bench": "routellm_mt_bench"}
 # So that the whole head scores, never words and facts alone.
