@@ -23,7 +23,7 @@ import sys
 import tempfile
 import tomllib
 
-DRAWS = 200
+DRAWS = {"sets": 200, "bench": 1_000}
 # Shares of length in a mixture of two scores of spread 1.
 SHARES = (0.0, 0.5, 1.0)
 LEAST_GAP = 0.03
@@ -92,9 +92,10 @@ def shown(value, drawn, sign=""):
     return f"{value:{sign}.3f} [{low:.3f}, {high:.3f}]"
 
 
-def over_draws(n, measure, rng):
-    """`measure` of all rows, and of `DRAWS` draws of them."""
-    drawn = [measure([rng.randrange(n) for _ in range(n)]) for _ in range(DRAWS)]
+def over_draws(n, measure, draws):
+    """`measure` of all rows, and of that many draws of them, the same for every measure."""
+    rng = random.Random(2)
+    drawn = [measure([rng.randrange(n) for _ in range(n)]) for _ in range(draws)]
     return measure(range(n)), drawn
 
 
@@ -134,7 +135,7 @@ def sets(held_out, recipe, directory):
         length = [math.log1p(words(row["prompt"], rng)) for row in rows]
         length = spread_1(length)
         mixed = {share: [(1 - share) * a + share * b for a, b in zip(head, length)] for share in SHARES}
-        found[name] = {share: over_draws(len(rows), mean_over_pairs(pairs, mixed[share]), random.Random(2))
+        found[name] = {share: over_draws(len(rows), mean_over_pairs(pairs, mixed[share]), DRAWS["sets"])
                        for share in SHARES}
         up = sum(apgr([(s, g) for s, g in zip(length, gains) if g is not None]) > 0.5 for gains in pairs)
         cells = " | ".join(shown(*found[name][share]) for share in SHARES)
@@ -177,7 +178,7 @@ def bench(binary, directory):
         length = [words(row["prompt"], rng) for row in rows]
         of = {}
         for key, score in (("head", [head[at] for at in range(len(rows))]), ("length", length)):
-            of[key] = over_draws(len(rows), mean_over_pairs([gains], score), random.Random(2))
+            of[key] = over_draws(len(rows), mean_over_pairs([gains], score), DRAWS["bench"])
         minus = of["head"][0] - of["length"][0], [a - b for a, b in zip(of["head"][1], of["length"][1])]
         print(f"| {name} | {len(rows):,} | {shown(*of['head'])} | {shown(*of['length'])} | "
               f"{shown(*minus, '+')} |", flush=True)
