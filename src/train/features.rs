@@ -3,7 +3,7 @@
 //! The words' weights (idf) and the facts' standardisation are learned from rows, so they are
 //! functions of the rows that may be looked at; the callers keep held-out rows out.
 
-use ndarray::{Array1, Array2, ArrayView1, Axis};
+use ndarray::{Array1, Array2, ArrayView1, Axis, concatenate};
 
 use crate::classify::{
     facts::{FACTS, TextFeatures},
@@ -49,6 +49,18 @@ impl Features {
             words: rows.iter().filter_map(|row| self.words.get(*row).cloned()).collect(),
             buckets: self.buckets,
         }
+    }
+
+    /// These rows and others, of the same buckets and embedding.
+    pub fn and(&self, other: &Self) -> Result<Self, ndarray::ShapeError> {
+        let stacked =
+            |a: &Array2<f64>, b: &Array2<f64>| concatenate(Axis(0), &[a.view(), b.view()]);
+        Ok(Self {
+            embeddings: stacked(&self.embeddings, &other.embeddings)?,
+            facts: stacked(&self.facts, &other.facts)?,
+            words: self.words.iter().chain(&other.words).cloned().collect(),
+            buckets: self.buckets,
+        })
     }
 
     /// Rows.
@@ -158,6 +170,12 @@ impl Sparse {
     /// The chosen rows.
     pub fn select(&self, rows: &[usize]) -> Self {
         let rows = rows.iter().filter_map(|row| self.rows.get(*row).cloned()).collect();
+        Self { rows, columns: self.columns }
+    }
+
+    /// These rows and others of the same columns.
+    pub fn and(&self, other: &Self) -> Self {
+        let rows = self.rows.iter().chain(&other.rows).cloned().collect();
         Self { rows, columns: self.columns }
     }
 

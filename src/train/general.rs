@@ -5,21 +5,26 @@
 //! folds and say less.
 
 use anyhow::{Context as _, bail};
-use ndarray::Array1;
+use ndarray::{Array1, Axis, concatenate};
 
 use super::{
     features::Features,
-    judge::Judge,
+    judge::{Judge, SPLIT},
     labels::{self, AUTHORED, difficulties, groups},
     linear::Linear,
+    paraphrases::{self, Paraphrases},
     platt::Platt,
     recipe::Recipe,
     report::Report,
     ridge::{Block, Columns, Limits, Ridge},
+    shifts::{Shifts, Sight},
     static_stage,
-    stuffing::{Shifts, Stuffed},
+    stuffing::Stuffed,
 };
-use crate::evaluate::{random::Random, rows::Data};
+use crate::{
+    classify::queue::DEFAULT_STATIC_MARGIN,
+    evaluate::{random::Random, rows::Data},
+};
 
 /// Folds of the authored prompts.
 const AUTHORED_FOLDS: usize = 4;
@@ -42,31 +47,47 @@ pub struct General {
     pub held_out: Vec<f64>,
 }
 
-/// Fits on all rows, and on all folds for calibration and figures; `stuffed` are copies of some
-/// rows that should score as those do.
+/// Texts without labels that should score as others do.
+#[derive(Default)]
+pub struct Alike {
+    /// Copies of some rows.
+    pub stuffed: Option<Stuffed>,
+    /// Requests in two wordings.
+    pub paraphrases: Option<Paraphrases>,
+}
+
+/// Fits on all rows, and on all folds for calibration and figures.
 pub fn train(
     data: &Data,
     features: &Features,
-    stuffed: Option<&Stuffed>,
+    alike: &Alike,
     recipe: &Recipe,
     against: Option<Vec<f64>>,
     seed: u64,
 ) -> anyhow::Result<General> {
     let difficulty = difficulties(data, &recipe.anchors);
-    let fit = Fit { data, features, stuffed, recipe, difficulty: &difficulty };
-    let folds = folds(data, seed)?;
+    let fit = Fit { data, features, alike, recipe, difficulty: &difficulty };
     let mut held_out = Array1::zeros(data.rows.len());
     let mut staged = held_out.clone();
-    for fold in &folds {
+    let pairs = alike.paraphrases.as_ref();
+    let no_scores = pairs.map_or_else(Vec::new, |pairs| vec![[0.0; 2]; pairs.len()]);
+    let (mut pairs_held_out, mut pairs_staged) = (no_scores.clone(), no_scores);
+    for fold in &folds(data, pairs, seed)? {
         let (linear, stage) = fit.without(fold)?;
         let (whole, foretold) = (linear.predict(features), stage.predict(features));
-        for row in fold {
+        for row in &fold.rows {
             held_out[*row] = whole[*row];
             staged[*row] = foretold[*row];
         }
+        let Some(pairs) = pairs.filter(|_| !fold.pairs.is_empty()) else { continue };
+        let (whole, foretold) = (pairs.scored(&linear), pairs.scored(&stage));
+        for pair in &fold.pairs {
+            pairs_held_out[*pair] = whole[*pair];
+            pairs_staged[*pair] = foretold[*pair];
+        }
     }
     let platt = calibrate(data, &held_out, &difficulty);
-    let (linear, stage) = fit.without(&[])?;
+    let (linear, stage) = fit.without(&Fold::default())?;
     let judge = Judge {
         data,
         recipe,
@@ -77,7 +98,12 @@ pub fn train(
         platt,
         seed,
     };
-    let report = judge.report();
+    let mut report = judge.report();
+    if pairs.is_some() {
+        let cascade = (SPLIT, f64::from(DEFAULT_STATIC_MARGIN));
+        let table = paraphrases::table(&pairs_held_out, &pairs_staged, &platt, cascade, seed);
+        report.tables.push(table);
+    }
     Ok(General { linear, stage, platt, report, held_out: judge.held_out })
 }
 
@@ -85,16 +111,16 @@ pub fn train(
 struct Fit<'a> {
     data: &'a Data,
     features: &'a Features,
-    stuffed: Option<&'a Stuffed>,
+    alike: &'a Alike,
     recipe: &'a Recipe,
     difficulty: &'a Array1<f64>,
 }
 
 impl Fit<'_> {
-    /// A fit that sees nothing of the rows in `held_out`, and its static stage.
-    fn without(&self, held_out: &[usize]) -> anyhow::Result<(Linear, Linear)> {
+    /// A fit that sees nothing of `held_out`, and its static stage.
+    fn without(&self, held_out: &Fold) -> anyhow::Result<(Linear, Linear)> {
         let mut learned = vec![true; self.features.len()];
-        for row in held_out {
+        for row in &held_out.rows {
             if let Some(learned) = learned.get_mut(*row) {
                 *learned = false;
             }
@@ -116,9 +142,7 @@ impl Fit<'_> {
             Block { columns: Columns::Sparse(&words), penalty: penalties.words },
             Block { columns: Columns::Dense(facts.view()), penalty: penalties.facts },
         ];
-        let shifts = self.stuffed.map(|stuffed| {
-            stuffed.shifts(self.data, self.features, &learned, (&words, &idf), &standard)
-        });
+        let shifts = self.shifts(&learned, held_out, &Sight { idf: &idf, standard: &standard })?;
         let differences = shifts.as_ref().map(Shifts::differences);
         let ridge = Ridge::fit_with_differences(
             &blocks,
@@ -128,31 +152,70 @@ impl Fit<'_> {
             LIMITS,
         );
         let linear = Linear::from_ridge(&ridge, idf, &standard).context("a block is missing")?;
-        let stage = static_stage::distil(self.features, &linear, &weights);
+        let stage = match shifts {
+            Some(shifts) if self.recipe.stage_sees_alike => {
+                let features = self.features.and(&shifts.texts)?;
+                let weights = concatenate(Axis(0), &[weights.view(), shifts.weights.view()])?;
+                static_stage::distil(&features, &linear, &weights)
+            }
+            _ => static_stage::distil(self.features, &linear, &weights),
+        };
         Ok((linear, stage))
+    }
+
+    /// What differs between texts that should score alike, without those in `held_out`.
+    fn shifts(
+        &self,
+        learned: &[bool],
+        held_out: &Fold,
+        sight: &Sight<'_>,
+    ) -> anyhow::Result<Option<Shifts>> {
+        let copies = self.alike.stuffed.as_ref();
+        let copies = copies.map(|of| of.shifts(self.data, self.features, learned, sight));
+        let pairs = self.alike.paraphrases.as_ref().map(|of| {
+            let fitted: Vec<usize> =
+                (0..of.len()).filter(|pair| !held_out.pairs.contains(pair)).collect();
+            of.shifts(&fitted, sight)
+        });
+        match (copies, pairs) {
+            (Some(copies), Some(pairs)) => copies.and(pairs).map(Some),
+            (copies, pairs) => Ok(copies.or(pairs)),
+        }
     }
 }
 
-/// Each data set, and parts of the authored prompts.
-fn folds(data: &Data, seed: u64) -> anyhow::Result<Vec<Vec<usize>>> {
-    let mut folds = Vec::new();
+/// What is held out at once.
+#[derive(Default)]
+struct Fold {
+    /// Indices into the data's rows.
+    rows: Vec<usize>,
+    /// Indices of paraphrases.
+    pairs: Vec<usize>,
+}
+
+/// Each data set, and parts of the authored prompts and of the paraphrases.
+fn folds(data: &Data, pairs: Option<&Paraphrases>, seed: u64) -> anyhow::Result<Vec<Fold>> {
     let groups = groups(data);
     let sets = groups.keys().filter(|group| **group != AUTHORED).count();
     if sets < 2 {
         bail!("a general head is judged by leaving whole data sets out, and the data holds {sets}");
     }
-    for (group, rows) in groups {
-        if group != AUTHORED {
-            folds.push(rows);
-            continue;
-        }
-        let of = Random::new(seed).folds(rows.len(), AUTHORED_FOLDS);
-        for fold in 0..AUTHORED_FOLDS {
-            let rows = rows.iter().zip(&of).filter(|(_, of)| **of == fold);
-            folds.push(rows.map(|(row, _)| *row).collect());
-        }
-    }
-    folds.retain(|fold: &Vec<usize>| !fold.is_empty());
+    let authored = groups.get(AUTHORED).map_or(&[][..], Vec::as_slice);
+    let of_rows = Random::new(seed).folds(authored.len(), AUTHORED_FOLDS);
+    let of_pairs = pairs.map_or_else(Vec::new, |pairs| pairs.folds(AUTHORED_FOLDS, seed));
+    let of = |fold: usize| Fold {
+        rows: authored
+            .iter()
+            .zip(&of_rows)
+            .filter(|(_, of)| **of == fold)
+            .map(|(r, _)| *r)
+            .collect(),
+        pairs: (0..of_pairs.len()).filter(|pair| of_pairs.get(*pair) == Some(&fold)).collect(),
+    };
+    let mut folds: Vec<Fold> = (0..AUTHORED_FOLDS).map(of).collect();
+    let sets = groups.into_iter().filter(|(group, _)| *group != AUTHORED);
+    folds.extend(sets.map(|(_, rows)| Fold { rows, pairs: Vec::new() }));
+    folds.retain(|fold| !(fold.rows.is_empty() && fold.pairs.is_empty()));
     Ok(folds)
 }
 
@@ -211,6 +274,8 @@ mod tests {
             penalties: Penalties { embedding: 0.1, words: 5.0, facts: 100.0 },
             authored: None,
             stuffing: None,
+            paraphrases: None,
+            stage_sees_alike: false,
             anchors: BTreeMap::from([("one".to_owned(), 0.5), ("none".to_owned(), 0.5)]),
             pairs: BTreeMap::from([(
                 "one".to_owned(),
@@ -222,7 +287,7 @@ mod tests {
     #[test]
     fn difficulty_is_learned_and_carried_to_a_data_set_that_was_left_out() {
         let (data, features) = rows();
-        let general = train(&data, &features, None, &recipe(), None, 1).unwrap();
+        let general = train(&data, &features, &Alike::default(), &recipe(), None, 1).unwrap();
         assert!(general.platt.slope > 0.0);
         let lines = &general.report.tables[0].lines;
         let head = lines.iter().find(|line| line.on == "one" && line.score == "head").unwrap();
@@ -239,7 +304,7 @@ mod tests {
     fn the_same_seed_gives_the_same_head_and_report() {
         let (data, features) = rows();
         let fit = || {
-            let general = train(&data, &features, None, &recipe(), None, 1).unwrap();
+            let general = train(&data, &features, &Alike::default(), &recipe(), None, 1).unwrap();
             (general.report.to_string(), general.linear.calibrated(&general.platt))
         };
         assert_eq!(fit(), fit());
@@ -258,8 +323,8 @@ mod tests {
         let copied = Features::read(&texts, embeddings, 64);
         let moved = |weight: Option<f64>| {
             let stuffed = weight.map(|weight| Stuffed::new(copies.clone(), copied.clone(), weight));
-            let general =
-                train(&data, &features, stuffed.as_ref(), &recipe(), None, 1).unwrap().linear;
+            let alike = Alike { stuffed, paraphrases: None };
+            let general = train(&data, &features, &alike, &recipe(), None, 1).unwrap().linear;
             let moved = general.predict(&copied) - general.predict(&features);
             moved.mapv(f64::abs).mean().unwrap()
         };
@@ -271,18 +336,67 @@ mod tests {
     fn without_copies_the_head_is_the_one_without_stuffing() {
         let (data, features) = rows();
         let nothing = Stuffed::new(vec![], Features::read(&[], Array2::zeros((0, 5)), 64), 0.3);
-        let head = |stuffed: Option<&Stuffed>| {
-            let general = train(&data, &features, stuffed, &recipe(), None, 1).unwrap();
+        let head = |stuffed: Option<Stuffed>| {
+            let alike = Alike { stuffed, paraphrases: None };
+            let general = train(&data, &features, &alike, &recipe(), None, 1).unwrap();
             general.linear.calibrated_with_stage(general.stage, &general.platt)
         };
-        assert_eq!(head(Some(&nothing)), head(None));
+        assert_eq!(head(Some(nothing)), head(None));
+    }
+
+    #[test]
+    fn a_stage_that_sees_copies_comes_nearer_to_the_head_on_them() {
+        let (data, features) = rows();
+        let texts: Vec<String> = (0..90).map(|at| format!("prompt and copy {}", at % 5)).collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        // Words that no row has stand with a number of the embedding that no row has.
+        let mut embeddings = features.embeddings.clone();
+        embeddings.column_mut(1).mapv_inplace(|value| value + 0.8);
+        let copied = Features::read(&texts, embeddings, 64);
+        let missed = |stage_sees_alike: bool| {
+            let copies =
+                (0..90).map(|row| Copy { row, lender: (row + 1) % 90, text: String::new() });
+            let stuffed = Stuffed::new(copies.collect(), copied.clone(), 1.0);
+            let alike = Alike { stuffed: Some(stuffed), paraphrases: None };
+            let recipe = Recipe { stage_sees_alike, ..recipe() };
+            let general = train(&data, &features, &alike, &recipe, None, 1).unwrap();
+            let missed = general.stage.predict(&copied) - general.linear.predict(&copied);
+            missed.mapv(f64::abs).mean().unwrap()
+        };
+        let (blind, seeing) = (missed(false), missed(true));
+        assert!(seeing < 0.9 * blind, "{blind} {seeing}");
+    }
+
+    #[test]
+    fn two_wordings_that_differ_score_closer_in_a_fit_that_saw_such_pairs() {
+        let (data, features) = rows();
+        let wordings = |shift: f64| {
+            let texts: Vec<String> = (0..40).map(|at| format!("request {at}")).collect();
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            let mut random = Random::new(5);
+            let mut embeddings = Array2::from_shape_fn((40, 5), |_| random.uniform() - 0.5);
+            embeddings.column_mut(0).mapv_inplace(|hard| hard + shift);
+            Features::read(&texts, embeddings, 64)
+        };
+        let figures = |weight: f64| {
+            let pairs = Paraphrases::new(wordings(0.0), wordings(0.3), weight);
+            let alike = Alike { stuffed: None, paraphrases: Some(pairs) };
+            let report = train(&data, &features, &alike, &recipe(), None, 1).unwrap().report;
+            let table = report.tables.last().unwrap();
+            assert_eq!(table.lines[0].n, 40);
+            [0, 1].map(|line: usize| table.lines[line].figures[2].1.unwrap().value)
+        };
+        let (barely, much) = (figures(1e-6), figures(3.0));
+        for line in [0, 1] {
+            assert!(much[line] < 0.7 * barely[line], "{line}: {barely:?} {much:?}");
+        }
     }
 
     #[test]
     fn one_data_set_alone_cannot_be_left_out() {
         let (mut data, features) = rows();
         data.rows.iter_mut().for_each(|row| row.dataset = "one".to_owned());
-        let error = train(&data, &features, None, &recipe(), None, 1).err().unwrap();
+        let error = train(&data, &features, &Alike::default(), &recipe(), None, 1).err().unwrap();
         assert!(error.to_string().contains("the data holds 1"));
     }
 }

@@ -30,7 +30,7 @@ const MARGINS: [(&str, f64); 6] = [
     ("never alone", 1.0),
 ];
 /// Where the shipped policy splits.
-const SPLIT: f64 = 0.42;
+pub const SPLIT: f64 = 0.42;
 /// A pair whose models are closer than this on a data set says nothing of routing there.
 const LEAST_GAP: f64 = 0.03;
 /// Authored prompts up to this difficulty are called easy.

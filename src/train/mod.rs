@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! rows → text as served → embedding, words, facts     [`rows`], [`crate::evaluate::embed`], [`features`]
-//!      → labels and weights, copies that keep a score [`labels`], [`stuffing`]
+//!      → labels and weights, texts that score alike   [`labels`], [`stuffing`], [`paraphrases`]
 //!      → folds → fit → calibration on held-out scores [`general`] or [`pair`]
 //!      → head, report, model directory                [`report`], [`output`]
 //! ```
@@ -26,11 +26,13 @@ pub mod linear;
 pub mod output;
 pub mod pair;
 pub mod pair_report;
+pub mod paraphrases;
 pub mod platt;
 pub mod prior_share;
 pub mod recipe;
 pub mod report;
 pub mod ridge;
+pub mod shifts;
 pub mod static_stage;
 pub mod stuffing;
 pub mod words;
@@ -41,8 +43,10 @@ use anyhow::Context as _;
 
 use self::{
     features::{BUCKETS, Features},
+    general::Alike,
     held_out::HeldOut,
     labels::PairLabels,
+    paraphrases::Paraphrases,
     recipe::Recipe,
     report::Report,
     stuffing::Stuffed,
@@ -93,14 +97,22 @@ pub fn train_general(
         .as_ref()
         .map(|stuffing| Stuffed::read(&data, stuffing, base, embedding, seed))
         .transpose()?;
-    let general = general::train(&data, &features, stuffed.as_ref(), recipe, against, seed)?;
+    let paraphrases = recipe
+        .paraphrases
+        .as_ref()
+        .map(|paraphrases| Paraphrases::read(paraphrases, base, embedding))
+        .transpose()?;
+    let mut sources = data.sources.clone();
+    sources.extend(paraphrases.iter().flat_map(|paraphrases| paraphrases.sources.clone()));
+    let alike = Alike { stuffed, paraphrases };
+    let general = general::train(&data, &features, &alike, recipe, against, seed)?;
     Ok(Trained {
         head: general.linear.calibrated_with_stage(general.stage, &general.platt),
         report: general.report,
         method: "A general head: difficulty of prompts, from many models' answers and from authored prompts.".to_owned(),
         rows: data.rows.len(),
         held_out: held_out::of(&data, &general.held_out),
-        sources: data.sources,
+        sources,
         recipe: Some(recipe_text),
         seed,
     })

@@ -20,6 +20,12 @@ pub struct Recipe {
     pub authored: Option<Authored>,
     /// Copies with words stuffed behind that should score as their prompts do; absent: none.
     pub stuffing: Option<Stuffing>,
+    /// Requests in two wordings that should score alike; absent: none.
+    pub paraphrases: Option<Paraphrases>,
+    /// Whether the static stage learns what the head says of copies and paraphrases too, and not
+    /// of the rows alone.
+    #[serde(default)]
+    pub stage_sees_alike: bool,
     /// Mean difficulty of a data set, or of `dataset|category`, in 0..=1. A group without an
     /// anchor keeps the mean it has.
     #[serde(default)]
@@ -63,6 +69,16 @@ pub struct Stuffing {
     pub copies_per_root: f64,
 }
 
+/// See [`super::paraphrases`].
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Paraphrases {
+    /// JSON Lines with `id`, `prompt` and `paraphrase`, relative to the working directory.
+    pub file: PathBuf,
+    /// What the pairs weigh, as a share of the sum of the rows' weights. Above 0.
+    pub weight: f64,
+}
+
 impl Recipe {
     /// Reads and checks a file; gives its text besides, for the record.
     pub fn read(path: &Path) -> anyhow::Result<(Self, String)> {
@@ -93,6 +109,11 @@ impl Recipe {
                 }
             }
         }
+        if let Some(Paraphrases { weight, .. }) = recipe.paraphrases
+            && !(weight > 0.0 && weight.is_finite())
+        {
+            bail!("paraphrases.weight is {weight}, which is not above 0");
+        }
         if let Some((group, anchor)) =
             recipe.anchors.iter().find(|(_, anchor)| !(0.0..=1.0).contains(*anchor))
         {
@@ -122,6 +143,7 @@ mod tests {
             ("lambda = 3", "unknown field `lambda`"),
             ("authored = { file = \"a\", weight = 1.0 }", "authored.weight is 1"),
             ("stuffing = { weight = 0, copies_per_root = 1 }", "stuffing.weight is 0"),
+            ("paraphrases = { file = \"a\", weight = 0 }", "paraphrases.weight is 0"),
             ("[anchors]\n\"d|c\" = 1.5", "anchors.\"d|c\" is 1.5"),
             ("[pairs]\nd = [[\"strong\"]]", "expected an array of length 2"),
         ] {

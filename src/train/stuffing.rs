@@ -8,13 +8,13 @@
 //! A copy has no label, so nothing says how hard stuffed text is, only that it is not harder or
 //! easier. Copies of held-out prompts, and those with words of held-out prompts, are not fitted.
 
-use ndarray::{Array1, Array2};
+use ndarray::Array1;
 
 use super::{
-    features::{BUCKETS, Features, Sparse, Standard},
+    features::{BUCKETS, Features},
     labels::{AUTHORED, group, groups},
     recipe::Stuffing,
-    ridge::{Columns, Differences},
+    shifts::{Shifts, Sight},
 };
 use crate::{
     classify::model::Model,
@@ -124,14 +124,13 @@ impl Stuffed {
     }
 
     /// How the features of copies differ from those of their prompts, as a fit to the `learned`
-    /// rows sees them; `words` are all rows' under its `idf`.
+    /// rows sees them, and what each weighs.
     pub fn shifts(
         &self,
         data: &Data,
         features: &Features,
         learned: &[bool],
-        (words, idf): (&Sparse, &[f64]),
-        standard: &Standard,
+        sight: &Sight<'_>,
     ) -> Shifts {
         let is_learned = |row: usize| learned.get(row) == Some(&true);
         let fitted: Vec<usize> = (0..self.copies.len())
@@ -142,14 +141,9 @@ impl Stuffed {
             .collect();
         let of: Vec<usize> =
             fitted.iter().filter_map(|at| self.copies.get(*at).map(|copy| copy.row)).collect();
-        let (copied, prompts) = (self.features.select(&fitted), features.select(&of));
         let rows: Vec<&Row> = of.iter().filter_map(|row| data.rows.get(*row)).collect();
-        Shifts {
-            embeddings: copied.embeddings - prompts.embeddings,
-            words: self.features.words(idf).select(&fitted).minus(&words.select(&of)),
-            facts: (copied.facts - prompts.facts) / &standard.spread,
-            weights: weights(&rows) * self.weight,
-        }
+        let (copied, prompts) = (self.features.select(&fitted), features.select(&of));
+        Shifts::between(copied, &prompts, sight, weights(&rows) * self.weight)
     }
 }
 
@@ -163,34 +157,10 @@ fn weights(rows: &[&Row]) -> Array1<f64> {
     authored.iter().map(|authored| if *authored { share / with } else { rest / without }).collect()
 }
 
-/// Copies minus their prompts, block by block, `m` of them.
-pub struct Shifts {
-    /// `[m, hidden]`
-    embeddings: Array2<f64>,
-    /// `[m, buckets]`
-    words: Sparse,
-    /// `[m, 18]`, standardised.
-    facts: Array2<f64>,
-    /// `[m]`
-    weights: Array1<f64>,
-}
-
-impl Shifts {
-    /// In the order of the head's blocks.
-    pub fn differences(&self) -> Differences<'_> {
-        Differences {
-            columns: vec![
-                Columns::Dense(self.embeddings.view()),
-                Columns::Sparse(&self.words),
-                Columns::Dense(self.facts.view()),
-            ],
-            weights: self.weights.clone(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use ndarray::Array2;
+
     use super::*;
     use crate::evaluate::rows::Label;
 
@@ -255,8 +225,7 @@ mod tests {
         let shifts = |learned: &[bool]| {
             let rows: Vec<usize> = (0..29).filter(|row| learned[*row]).collect();
             let (idf, standard) = (features.idf(&rows), features.standard(&rows, 1.0));
-            let words = features.words(&idf);
-            stuffed.shifts(&data, &features, learned, (&words, &idf), &standard)
+            stuffed.shifts(&data, &features, learned, &Sight { idf: &idf, standard: &standard })
         };
         let all = shifts(&[true; 29]);
         assert_eq!(all.weights.len(), made.len());
