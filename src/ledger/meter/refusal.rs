@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use super::Pace;
 use crate::{
     ledger::{
-        budget::{Budget, Kind, Unit, WhenSpent},
+        budget::{Budget, Kind, Unit, WhenSpent, Window},
         tenant::Level,
     },
     units::NanoUsd,
@@ -47,9 +47,13 @@ impl fmt::Display for Refusal {
         if *unit == Unit::Concurrent {
             return write!(f, "{scope} has its limit of {amount} requests at the same time{kept}");
         }
+        let window = match window {
+            Window::Total => "in all".to_owned(),
+            window => format!("per {window}"),
+        };
         write!(
             f,
-            "the {what} of {scope} ({} per {window}) has {} left{kept}, and this request may need {}",
+            "the {what} of {scope} ({} {window}) has {} left{kept}, and this request may need {}",
             shown(*amount),
             shown(left),
             shown(needed),
