@@ -3,7 +3,7 @@
 //! The words' weights (idf) and the facts' standardisation are learned from rows, so they are
 //! functions of the rows that may be looked at; the callers keep held-out rows out.
 
-use ndarray::{Array1, Array2, ArrayView1, Axis, concatenate};
+use ndarray::{Array1, Array2, ArrayView1, Axis};
 
 use crate::classify::{
     facts::{FACTS, TextFeatures},
@@ -49,18 +49,6 @@ impl Features {
             words: rows.iter().filter_map(|row| self.words.get(*row).cloned()).collect(),
             buckets: self.buckets,
         }
-    }
-
-    /// These rows and others, of the same buckets and embedding.
-    pub fn and(&self, other: &Self) -> Result<Self, ndarray::ShapeError> {
-        let stacked =
-            |a: &Array2<f64>, b: &Array2<f64>| concatenate(Axis(0), &[a.view(), b.view()]);
-        Ok(Self {
-            embeddings: stacked(&self.embeddings, &other.embeddings)?,
-            facts: stacked(&self.facts, &other.facts)?,
-            words: self.words.iter().chain(&other.words).cloned().collect(),
-            buckets: self.buckets,
-        })
     }
 
     /// Rows.

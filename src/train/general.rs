@@ -5,7 +5,7 @@
 //! folds and say less.
 
 use anyhow::{Context as _, bail};
-use ndarray::{Array1, Axis, concatenate};
+use ndarray::Array1;
 
 use super::{
     features::Features,
@@ -152,14 +152,7 @@ impl Fit<'_> {
             LIMITS,
         );
         let linear = Linear::from_ridge(&ridge, idf, &standard).context("a block is missing")?;
-        let stage = match shifts {
-            Some(shifts) if self.recipe.stage_sees_alike => {
-                let features = self.features.and(&shifts.texts)?;
-                let weights = concatenate(Axis(0), &[weights.view(), shifts.weights.view()])?;
-                static_stage::distil(&features, &linear, &weights)
-            }
-            _ => static_stage::distil(self.features, &linear, &weights),
-        };
+        let stage = static_stage::distil(self.features, &linear, &weights);
         Ok((linear, stage))
     }
 
@@ -275,7 +268,6 @@ mod tests {
             authored: None,
             stuffing: None,
             paraphrases: None,
-            stage_sees_alike: false,
             anchors: BTreeMap::from([("one".to_owned(), 0.5), ("none".to_owned(), 0.5)]),
             pairs: BTreeMap::from([(
                 "one".to_owned(),
@@ -342,29 +334,6 @@ mod tests {
             general.linear.calibrated_with_stage(general.stage, &general.platt)
         };
         assert_eq!(head(Some(nothing)), head(None));
-    }
-
-    #[test]
-    fn a_stage_that_sees_copies_comes_nearer_to_the_head_on_them() {
-        let (data, features) = rows();
-        let texts: Vec<String> = (0..90).map(|at| format!("prompt and copy {}", at % 5)).collect();
-        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        // Words that no row has stand with a number of the embedding that no row has.
-        let mut embeddings = features.embeddings.clone();
-        embeddings.column_mut(1).mapv_inplace(|value| value + 0.8);
-        let copied = Features::read(&texts, embeddings, 64);
-        let missed = |stage_sees_alike: bool| {
-            let copies =
-                (0..90).map(|row| Copy { row, lender: (row + 1) % 90, text: String::new() });
-            let stuffed = Stuffed::new(copies.collect(), copied.clone(), 1.0);
-            let alike = Alike { stuffed: Some(stuffed), paraphrases: None };
-            let recipe = Recipe { stage_sees_alike, ..recipe() };
-            let general = train(&data, &features, &alike, &recipe, None, 1).unwrap();
-            let missed = general.stage.predict(&copied) - general.linear.predict(&copied);
-            missed.mapv(f64::abs).mean().unwrap()
-        };
-        let (blind, seeing) = (missed(false), missed(true));
-        assert!(seeing < 0.9 * blind, "{blind} {seeing}");
     }
 
     #[test]

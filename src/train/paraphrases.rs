@@ -89,7 +89,7 @@ impl Paraphrases {
     /// How the wordings of these pairs differ, as a fit sees them; each pair weighs the same.
     pub fn shifts(&self, pairs: &[usize], sight: &Sight<'_>) -> Shifts {
         let weights = Array1::from_elem(pairs.len(), self.weight / pairs.len().max(1) as f64);
-        Shifts::between(self.first.select(pairs), &self.second.select(pairs), sight, weights)
+        Shifts::between(&self.first.select(pairs), &self.second.select(pairs), sight, weights)
     }
 
     /// Raw scores of both wordings of every pair.

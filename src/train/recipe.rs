@@ -22,10 +22,6 @@ pub struct Recipe {
     pub stuffing: Option<Stuffing>,
     /// Requests in two wordings that should score alike; absent: none.
     pub paraphrases: Option<Paraphrases>,
-    /// Whether the static stage learns what the head says of copies and paraphrases too, and not
-    /// of the rows alone.
-    #[serde(default)]
-    pub stage_sees_alike: bool,
     /// Mean difficulty of a data set, or of `dataset|category`, in 0..=1. A group without an
     /// anchor keeps the mean it has.
     #[serde(default)]

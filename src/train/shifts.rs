@@ -21,8 +21,6 @@ pub struct Sight<'a> {
 
 /// Texts minus those that they should score like, block by block, `m` of them.
 pub struct Shifts {
-    /// The first text of each pair.
-    pub texts: Features,
     /// `[m, hidden]`
     pub embeddings: Array2<f64>,
     /// `[m, buckets]`
@@ -36,7 +34,7 @@ pub struct Shifts {
 impl Shifts {
     /// `texts` minus `others`, in the same order and number.
     pub fn between(
-        texts: Features,
+        texts: &Features,
         others: &Features,
         sight: &Sight<'_>,
         weights: Array1<f64>,
@@ -46,7 +44,6 @@ impl Shifts {
             words: texts.words(sight.idf).minus(&others.words(sight.idf)),
             facts: (&texts.facts - &others.facts) / &sight.standard.spread,
             weights,
-            texts,
         }
     }
 
@@ -54,7 +51,6 @@ impl Shifts {
     pub fn and(self, other: Self) -> anyhow::Result<Self> {
         let stacked = |a: Array2<f64>, b: Array2<f64>| concatenate(Axis(0), &[a.view(), b.view()]);
         Ok(Self {
-            texts: self.texts.and(&other.texts)?,
             embeddings: stacked(self.embeddings, other.embeddings)?,
             words: self.words.and(&other.words),
             facts: stacked(self.facts, other.facts)?,

@@ -143,7 +143,7 @@ impl Stuffed {
             fitted.iter().filter_map(|at| self.copies.get(*at).map(|copy| copy.row)).collect();
         let rows: Vec<&Row> = of.iter().filter_map(|row| data.rows.get(*row)).collect();
         let (copied, prompts) = (self.features.select(&fitted), features.select(&of));
-        Shifts::between(copied, &prompts, sight, weights(&rows) * self.weight)
+        Shifts::between(&copied, &prompts, sight, weights(&rows) * self.weight)
     }
 }
 
