@@ -197,12 +197,12 @@ return answer
 ";
 
 /// `KEYS`: the batches' numbers, then a hash for each change. `ARGV`: the gateway, the batch, the one
-/// that was taken last, then for each change: the slot or an empty text for a release, the amount, the milliseconds after
-/// which the meter may be forgotten (0: never), the meter's amount, the shares to warn at in percent
-/// with commas between, the window they are told once for, the first slot that counts. Answers a
-/// place, a share and what is used for each share that is passed; or -1, and nothing is counted,
-/// where the batches' numbers are gone. What was used of a meter whose past nobody has told is told
-/// with it.
+/// that was taken last, then for each change: the slot or an empty text for a release, the amount,
+/// the milliseconds after which the meter may be forgotten (0: never), the meter's amount, the shares
+/// to warn at in percent with commas between, the window they are told once for, the first slot that
+/// counts. Answers a place, a share and what is used for each share that is passed; or -1, and
+/// nothing is counted, where the batches' numbers are gone. What was used of a meter whose past
+/// nobody has told is told with it.
 const SETTLE: &str = r"
 local gateway, batch = ARGV[1], tonumber(ARGV[2])
 local last = tonumber(redis.call('HGET', KEYS[1], gateway) or '0')

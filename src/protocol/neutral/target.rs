@@ -38,7 +38,8 @@ pub struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    /// A model that can take everything that its name does not rule out, as the dialect's own provider runs it.
+    /// A model that can take everything that its name does not rule out, as the dialect's own
+    /// provider runs it.
     pub fn new(dialect: Dialect, model: &'a str) -> Self {
         Self {
             dialect,
