@@ -116,6 +116,11 @@ pub async fn ready(State(house): State<House>) -> Response {
             // The configuration before it is in force, so there is no reason to take no requests.
             body["configuration_error"] = problem.into();
         }
+        if let Some(ledger) = house.gateway().ledger().filter(|ledger| ledger.store_is_down()) {
+            let rows = ledger.waiting_rows();
+            body["ledger_error"] =
+                format!("the store cannot be reached: {rows} rows wait for it").into();
+        }
         Json(body).into_response()
     } else {
         ApiError::NotReady.into_response()

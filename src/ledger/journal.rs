@@ -55,6 +55,8 @@ struct Inner {
     open: HashMap<String, Vec<u8>>,
     /// Rows that the store does not have.
     waiting: Vec<Row>,
+    /// How many more it is being given.
+    handed_out: usize,
     /// Segments before the current one.
     old: Vec<PathBuf>,
 }
@@ -126,6 +128,7 @@ impl Journal {
             bytes: 0,
             open: HashMap::new(),
             waiting: recovered.rows.iter().chain(&recovered.interrupted).cloned().collect(),
+            handed_out: 0,
             old,
         };
         Ok((Self { inner: Mutex::new(inner), _lock: lock }, recovered))
@@ -154,9 +157,10 @@ impl Journal {
         inner.write(&line)
     }
 
-    /// Rows that wait for the store.
+    /// Rows that wait for the store, with those that it is being given.
     pub fn waiting(&self) -> usize {
-        self.inner().waiting.len()
+        let inner = self.inner();
+        inner.waiting.len() + inner.handed_out
     }
 
     /// Hands out the waiting rows. They must come back through [`Self::stored`] or
@@ -167,11 +171,13 @@ impl Journal {
             inner.next_segment()?;
         }
         let rows = std::mem::take(&mut inner.waiting);
+        inner.handed_out += rows.len();
         Ok(Batch { rows, old: std::mem::take(&mut inner.old) })
     }
 
     /// The store has these rows.
     pub fn stored(&self, batch: Batch) {
+        self.inner().handed_out -= batch.rows.len();
         for path in batch.old {
             if let Err(error) = fs::remove_file(&path) {
                 tracing::warn!(path = %path.display(), %error, "a segment cannot be deleted");
@@ -182,6 +188,7 @@ impl Journal {
     /// The store could not take these rows: they wait again, before those that came since.
     pub fn not_stored(&self, batch: Batch) {
         let mut inner = self.inner();
+        inner.handed_out -= batch.rows.len();
         let since = std::mem::replace(&mut inner.waiting, batch.rows);
         inner.waiting.extend(since);
         let since = std::mem::replace(&mut inner.old, batch.old);

@@ -142,7 +142,7 @@ async fn a_budget_that_passes_a_share_is_told_once_to_the_webhook() {
 
 /// Waits until it is so; the test's own assertions say what is not.
 async fn until(is_so: impl Fn() -> bool) {
-    for _ in 0..200 {
+    for _ in 0..400 {
         if is_so() {
             return;
         }
@@ -468,6 +468,11 @@ async fn a_store_that_is_busy_stops_no_request_and_gets_every_row() {
         assert_eq!(office.chat(&secret, json!({})).send().await.unwrap().status(), 200);
     }
     assert!(office.ledger().waiting_rows() > 0);
+    until(|| office.ledger().store_is_down()).await;
+    let ready = office.house.get("/ready").send().await.unwrap();
+    assert_eq!(ready.status(), 200);
+    let told = json_of(ready).await["ledger_error"].as_str().unwrap().to_owned();
+    assert_eq!(told, "the store cannot be reached: 20 rows wait for it");
     drop(block);
     let (requests, ..) = office.spend(Dimension::Key).await["k"];
     assert_eq!((requests, office.ledger().waiting_rows()), (20, 0));

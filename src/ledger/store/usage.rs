@@ -33,11 +33,12 @@ pub enum Dimension {
     User,
     /// The tag with this name.
     Tag(String),
-    /// The model that served.
+    /// The model that served. What attempts at others used before it counts as theirs, with no
+    /// request: a model that only failed has a cost.
     Model,
     /// The first model of the route.
     DecidedModel,
-    /// The provider that served.
+    /// The provider that served; attempts at others as for [`Self::Model`].
     Provider,
     /// The tier that served.
     Tier,
@@ -109,6 +110,11 @@ impl Dimension {
             Self::Reason => "reason",
         }
         .to_owned()
+    }
+
+    /// Whether attempts of one request can differ in it.
+    fn is_of_attempts(&self) -> bool {
+        matches!(self, Self::Model | Self::Provider)
     }
 
     /// Whether it is known by an id, and has a name besides.
@@ -297,10 +303,10 @@ impl UsageSums {
 }
 
 /// The sums of [`UsageSums`], over what [`counted`] selects.
-const SUMS: &str = "COUNT(*) AS requests, \
-     CAST(SUM(CASE WHEN outcome = 'finished' THEN 0 ELSE 1 END) AS BIGINT) AS failed, \
+const SUMS: &str = "CAST(SUM(requests) AS BIGINT) AS requests, \
+     CAST(SUM(CASE WHEN outcome = 'finished' THEN 0 ELSE requests END) AS BIGINT) AS failed, \
      CAST(SUM(usage_estimated) AS BIGINT) AS estimated, \
-     CAST(SUM(CASE WHEN cost_nano_usd IS NULL THEN 1 ELSE 0 END) AS BIGINT) AS unpriced, \
+     CAST(SUM(CASE WHEN cost_nano_usd IS NULL THEN requests ELSE 0 END) AS BIGINT) AS unpriced, \
      CAST(SUM(prompt_tokens) AS BIGINT) AS prompt_tokens, \
      CAST(SUM(completion_tokens) AS BIGINT) AS completion_tokens, \
      CAST(SUM(cached_tokens) AS BIGINT) AS cached_tokens, \
@@ -309,7 +315,29 @@ const SUMS: &str = "COUNT(*) AS requests, \
      CAST(COALESCE(SUM(cost_nano_usd), 0) AS BIGINT) AS cost_nano_usd, \
      CAST(COALESCE(SUM(provider_cost_nano_usd), 0) AS BIGINT) AS provider_cost_nano_usd, \
      CAST(COALESCE(SUM(strong_cost_nano_usd), 0) AS BIGINT) AS strong_cost_nano_usd, \
-     CAST(COALESCE(SUM(strong_cost_nano_usd - cost_nano_usd), 0) AS BIGINT) AS saved_nano_usd";
+     CAST(COALESCE(SUM(saved_nano_usd), 0) AS BIGINT) AS saved_nano_usd";
+
+/// Each request, with what it counts for.
+const REQUESTS: &str = "SELECT time_ms, key_id, project_id, team_id, organisation_id, end_user, \
+     tags, surface, policy, tier, decided_model, model, provider, reason, outcome, \
+     1 AS requests, usage_estimated, prompt_tokens, completion_tokens, cached_tokens, \
+     cache_write_tokens, reasoning_tokens, cost_nano_usd, provider_cost_nano_usd, \
+     strong_cost_nano_usd, strong_cost_nano_usd - cost_nano_usd AS saved_nano_usd FROM requests";
+
+/// Beside them: what attempts at another model or provider than the one that served have used, once
+/// more at theirs, and taken away where it served.
+const ELSEWHERE: &str = " UNION ALL SELECT time_ms, key_id, project_id, team_id, organisation_id, \
+     end_user, tags, surface, policy, tier, decided_model, \
+     CASE WHEN sign > 0 THEN attempts.model ELSE requests.model END, \
+     CASE WHEN sign > 0 THEN attempts.provider ELSE requests.provider END, reason, \
+     requests.outcome, 0, 0, sign * attempts.prompt_tokens, sign * attempts.completion_tokens, \
+     0, 0, 0, sign * attempts.cost_nano_usd, NULL, NULL, \
+     CASE WHEN strong_cost_nano_usd IS NULL THEN NULL ELSE -sign * attempts.cost_nano_usd END \
+     FROM requests JOIN attempts ON attempts.request_id = requests.id \
+     CROSS JOIN (SELECT 1 AS sign UNION ALL SELECT -1) AS signs \
+     WHERE attempts.prompt_tokens + attempts.completion_tokens > 0 \
+     AND (requests.model IS NULL OR attempts.model <> requests.model \
+     OR requests.provider IS NULL OR attempts.provider <> requests.provider)";
 
 /// Names of the columns of values, so that they can be read and grouped by.
 const VALUES: [&str; MAX_DIMENSIONS] = ["v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7"];
@@ -398,7 +426,7 @@ fn grouped(backend: Backend, query: &UsageQuery, names: &Names) -> Statement {
     statement.bind(MAX_USAGE_ROWS as i64 + 1)
 }
 
-/// Each request's slot, values and amounts.
+/// The slot, values and amounts of each request, and of attempts where those are told apart.
 fn counted(
     backend: Backend,
     query: &UsageQuery,
@@ -412,11 +440,14 @@ fn counted(
     for (dimension, column) in query.by.iter().zip(columns) {
         statement = dimension.write(backend, statement).text(" AS ").text(column).text(", ");
     }
-    statement.text(
-        "outcome, usage_estimated, prompt_tokens, completion_tokens, cached_tokens, \
+    let mut asked = query.by.iter().chain(query.filters.iter().map(|(dimension, _)| dimension));
+    let splits = asked.any(Dimension::is_of_attempts);
+    statement = statement.text(
+        "outcome, requests, usage_estimated, prompt_tokens, completion_tokens, cached_tokens, \
          cache_write_tokens, reasoning_tokens, cost_nano_usd, provider_cost_nano_usd, \
-         strong_cost_nano_usd FROM requests",
-    )
+         strong_cost_nano_usd, saved_nano_usd FROM (",
+    );
+    statement.text(REQUESTS).text(if splits { ELSEWHERE } else { "" }).text(") AS requests")
 }
 
 fn filtered(

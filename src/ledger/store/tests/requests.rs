@@ -240,6 +240,54 @@ async fn steps_begin_where_the_calendar_says() {
     .await;
 }
 
+#[tokio::test]
+async fn what_an_attempt_elsewhere_used_counts_at_its_model() {
+    on_both(async |store| {
+        // Each has lost 5 and 6 tokens at `small`, for 7 nano-dollars.
+        let mut served = full_row("served");
+        let last = &mut served.attempts[1];
+        (last.provider, last.completion_tokens) = ("openai".to_owned(), 14);
+        let other_provider = Row { model: Some("small".to_owned()), ..full_row("other provider") };
+        let same = Row { provider: Some("local".to_owned()), ..other_provider.clone() };
+        let same = Row { id: "same".to_owned(), ..same };
+        let no_estimate = Row { strong_cost_nano_usd: None, ..full_row("no estimate") };
+        store.insert_rows(&[served, other_provider, same, no_estimate]).await.unwrap();
+
+        let by = |by: &[Dimension]| UsageQuery { by: by.to_vec(), ..UsageQuery::default() };
+        let shown = async |query: &UsageQuery| {
+            let rows = store.usage(query).await.unwrap();
+            let rows = rows.into_iter().map(|row| {
+                let values: Vec<_> =
+                    row.values.iter().flatten().map(|value| value.name.clone()).collect();
+                let UsageSums { requests, prompt_tokens, cost_nano_usd, saved_nano_usd, .. } =
+                    row.sums;
+                (values.join(" "), requests, prompt_tokens, cost_nano_usd, saved_nano_usd)
+            });
+            rows.collect::<Vec<_>>()
+        };
+        let row = |name: &str, requests, prompt, cost, saved| {
+            (name.to_owned(), requests, prompt, cost, saved)
+        };
+        assert_eq!(
+            shown(&by(&[Dimension::Model])).await,
+            [row("small", 2, 30, 180_014, 819_993), row("large", 2, 10, 179_986, 410_007),]
+        );
+        assert_eq!(
+            shown(&by(&[Dimension::Provider, Dimension::Model])).await,
+            [
+                row("openai large", 2, 10, 179_986, 410_007),
+                row("local small", 1, 25, 90_021, 409_986),
+                row("openai small", 1, 5, 89_993, 410_007),
+            ]
+        );
+        assert_eq!(shown(&by(&[Dimension::Tier])).await, [row("cheap", 4, 40, 360_000, 1_230_000)]);
+        let of_small = vec![(Dimension::Model, "small".to_owned())];
+        let of_small = UsageQuery { filters: of_small, ..UsageQuery::default() };
+        assert_eq!(shown(&of_small).await, [row("", 2, 30, 180_014, 819_993)]);
+    })
+    .await;
+}
+
 /// Random numbers that are the same in every run.
 struct Draw(u64);
 
