@@ -12,7 +12,7 @@ mod streams;
 
 use crate::protocol::{
     json::{Json, RawObject},
-    neutral::{Answer, Dialect, PartBody, Surface},
+    neutral::{Answer, Dialect, KnownTools, PartBody, Surface},
     translate::Show,
 };
 
@@ -66,6 +66,7 @@ fn show() -> Show {
         model: "auto".to_owned(),
         created: 1_700_000_000,
         include_usage: true,
+        known_tools: KnownTools::default(),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
         fields::RequestError,
         incoming::Incoming,
         json::RawObject,
-        neutral::{Dialect, Surface, Target, Traits, Warnings, Written},
+        neutral::{Dialect, KnownTools, Surface, Target, Traits, Warnings, Written},
         translate::{Show, write_request},
     },
     upstream::{Api, Operation, Provider, UpstreamError},
@@ -83,6 +83,7 @@ impl Gateway {
             model: name.clone(),
             created: info.unix_time,
             include_usage: request.include_usage,
+            known_tools: KnownTools::default(),
         };
         let stream = request.stream;
         let prepared = |operation, form, body: Vec<u8>| Prepared {
@@ -138,9 +139,11 @@ impl Gateway {
         if matches!(dialect, Dialect::OpenAiChat | Dialect::OpenAiResponses) {
             leave_out(&provider.quirks.rejects, &mut written);
         }
+        let known_tools = conversation.known_tools();
         Ok(Prepared {
             schema_tool: written.schema_tool,
             warnings: written.warnings,
+            show: Show { known_tools, ..show.clone() },
             ..prepared(
                 operation,
                 if speaks { Form::Native } else { Form::Translated },

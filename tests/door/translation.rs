@@ -18,8 +18,8 @@ use weighbridge::protocol::{
     json::Json,
     neutral::{
         Accumulator, Answer, Conversation, Dialect, Effort, ErrorKind, Event, Format, Function,
-        Part, PartBody, ProviderError, Reasoning, Role, Signature, Source, Stop, Surface, Target,
-        Tool, ToolCall, ToolChoice, ToolResult, Turn, Warnings,
+        KnownTools, Part, PartBody, PartKind, ProviderError, Reasoning, Role, Signature, Source,
+        Stop, Surface, Target, Tool, ToolCall, ToolChoice, ToolResult, Turn, Warnings,
     },
     translate::{
         Show, StreamDecoder, StreamEncoder, read_answer, read_request, write_answer, write_error,
@@ -142,6 +142,7 @@ fn show() -> Show {
         model: "model-1".to_owned(),
         created: 1_700_000_000,
         include_usage: true,
+        known_tools: KnownTools::default(),
     }
 }
 
@@ -188,6 +189,149 @@ fn requests_are_translated_as_the_golden_files_say() {
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// A gateway writes such a request again when it has put images inside or taken foreign signatures
+/// out.
+#[test]
+fn tools_that_only_the_callers_dialect_has_are_offered_to_it_as_they_came() {
+    for (directory, dialect) in
+        [("agent_tools", Dialect::OpenAiResponses), ("custom_tools", Dialect::OpenAiChat)]
+    {
+        let file = format!("requests/{directory}/{}.json", dialect.name());
+        let input = fs::read(data(&file)).unwrap();
+        let conversation = read_request(surface_of(dialect).unwrap(), &input).unwrap();
+        let written = write_request(&conversation, &Target::new(dialect, "model-1")).body;
+        let [sent, came]: [serde_json::Value; 2] =
+            [&written, &input].map(|body| serde_json::from_slice(body).unwrap());
+        for field in ["tools", "tool_choice"] {
+            assert_eq!(sent[field], came[field]);
+        }
+        let turns = |body: &serde_json::Value| {
+            let turns = body.get("input").or(body.get("messages")).unwrap();
+            turns.as_array().unwrap().clone()
+        };
+        for (sent, came) in std::iter::zip(turns(&sent), turns(&came)) {
+            for (name, value) in sent.as_object().unwrap() {
+                assert_eq!(value, &came[name], "{name} of {came}");
+            }
+        }
+    }
+}
+
+/// What callers see of calls of such tools, whole and streamed.
+#[test]
+fn calls_are_shown_as_calls_of_what_was_offered() {
+    let input = fs::read(data("requests/agent_tools/openai_responses.json")).unwrap();
+    let known_tools = read_request(Surface::OpenAiResponses, &input).unwrap().known_tools();
+    let call = |at: usize, name: &str, arguments: &str| {
+        let id = format!("call_{at}");
+        let kind = PartKind::ToolCall { id, name: name.to_owned(), signature: None };
+        let mut events = vec![Event::PartStart { index: at, kind }];
+        events.extend(
+            arguments.chars().map(|c| Event::ArgumentsDelta { index: at, fragment: c.to_string() }),
+        );
+        events.push(Event::PartEnd { index: at });
+        events
+    };
+    let mut events = vec![Event::Start { id: "1".to_owned(), model: "m".to_owned() }];
+    events.extend(call(0, "apply_patch", r#"{"input": "*** \"a\"\n"}"#));
+    events.extend(call(1, "mcp__docs__search", r#"{"query":"x"}"#));
+    events.extend(call(2, "mcp__docs__ask", r#"{"input":"why?"}"#));
+    events.extend(call(3, "shell", "{}"));
+    events.push(Event::Finish { stop: Stop::ToolUse, stop_sequence: None, usage: None });
+
+    let show = Show { known_tools, ..show() };
+    let whole = write_answer(Surface::OpenAiResponses, &answer_of(&events), &show);
+    let whole: serde_json::Value = serde_json::from_slice(&whole).unwrap();
+    let expected = serde_json::json!([
+        {"type": "custom_tool_call", "id": "ctc_1_0", "call_id": "call_0", "name": "apply_patch",
+            "input": "*** \"a\"\n", "status": "completed"},
+        {"type": "function_call", "id": "fc_1_1", "call_id": "call_1", "name": "search",
+            "namespace": "mcp__docs", "arguments": "{\"query\":\"x\"}", "status": "completed"},
+        {"type": "custom_tool_call", "id": "ctc_1_2", "call_id": "call_2", "name": "ask",
+            "namespace": "mcp__docs", "input": "why?", "status": "completed"},
+        {"type": "function_call", "id": "fc_1_3", "call_id": "call_3", "name": "shell",
+            "arguments": "{}", "status": "completed"},
+    ]);
+    assert_eq!(whole["output"], expected);
+
+    let bytes = StreamEncoder::new(Surface::OpenAiResponses, show).encode(&events);
+    let stream = String::from_utf8(bytes.to_vec()).unwrap();
+    let events: Vec<serde_json::Value> = stream
+        .lines()
+        .filter_map(|line| line.strip_prefix("data: "))
+        .map(|data| serde_json::from_str(data).unwrap())
+        .collect();
+    let of = |kind: &'static str| events.iter().filter(move |event| event["type"] == kind);
+    let deltas =
+        of("response.custom_tool_call_input.delta").filter(|event| event["item_id"] == "ctc_1_0");
+    let text: String = deltas.map(|event| event["delta"].as_str().unwrap()).collect();
+    assert_eq!(text, "*** \"a\"\n");
+    let done: Vec<_> =
+        of("response.custom_tool_call_input.done").map(|event| &event["input"]).collect();
+    assert_eq!(done, ["*** \"a\"\n", "why?"]);
+    let done: Vec<_> = of("response.output_item.done").map(|event| event["item"].clone()).collect();
+    assert_eq!(serde_json::Value::from(done), expected);
+    let added: Vec<_> =
+        of("response.output_item.added").map(|event| &event["item"]["name"]).collect();
+    assert_eq!(added, ["apply_patch", "search", "ask", "shell"]);
+}
+
+#[test]
+fn a_call_with_a_text_is_shown_in_chat_as_one() {
+    let input = fs::read(data("requests/custom_tools/openai_chat.json")).unwrap();
+    let known_tools = read_request(Surface::OpenAiChat, &input).unwrap().known_tools();
+    let kind = |name: &str| PartKind::ToolCall {
+        id: format!("call_{name}"),
+        name: name.to_owned(),
+        signature: None,
+    };
+    let delta = |index: usize, fragment: &str| Event::ArgumentsDelta {
+        index,
+        fragment: fragment.to_owned(),
+    };
+    let events = [
+        Event::Start { id: "1".to_owned(), model: "m".to_owned() },
+        Event::PartStart { index: 0, kind: kind("patch") },
+        delta(0, "{\"inp"),
+        delta(0, "ut\":\"+a\\"),
+        delta(0, "n\"}"),
+        Event::PartEnd { index: 0 },
+        Event::PartStart { index: 1, kind: kind("shell") },
+        delta(1, "{}"),
+        Event::PartEnd { index: 1 },
+        Event::Finish { stop: Stop::ToolUse, stop_sequence: None, usage: None },
+    ];
+    let show = Show { known_tools, ..show() };
+    let whole = write_answer(Surface::OpenAiChat, &answer_of(&events), &show);
+    let whole: serde_json::Value = serde_json::from_slice(&whole).unwrap();
+    let expected = serde_json::json!([
+        {"id": "call_patch", "type": "custom", "custom": {"name": "patch", "input": "+a\n"}},
+        {"id": "call_shell", "type": "function",
+            "function": {"name": "shell", "arguments": "{}"}},
+    ]);
+    assert_eq!(whole["choices"][0]["message"]["tool_calls"], expected);
+    let bytes = StreamEncoder::new(Surface::OpenAiChat, show).encode(&events);
+    let stream = String::from_utf8(bytes.to_vec()).unwrap();
+    let calls: Vec<serde_json::Value> = stream
+        .lines()
+        .filter_map(|line| serde_json::from_str(line.strip_prefix("data: ")?).ok())
+        .map(|chunk: serde_json::Value| chunk["choices"][0]["delta"]["tool_calls"][0].clone())
+        .filter(|call| !call.is_null())
+        .collect();
+    assert_eq!(
+        serde_json::Value::from(calls),
+        serde_json::json!([
+            {"index": 0, "id": "call_patch", "type": "custom",
+                "custom": {"name": "patch", "input": ""}},
+            {"index": 0, "custom": {"input": "+a"}},
+            {"index": 0, "custom": {"input": "\n"}},
+            {"index": 1, "id": "call_shell", "type": "function",
+                "function": {"name": "shell", "arguments": ""}},
+            {"index": 1, "function": {"arguments": "{}"}},
+        ])
+    );
 }
 
 #[test]

@@ -194,7 +194,7 @@ fn tools(body: &mut Fields, read: &mut Conversation) -> Result<(), RequestError>
         let whole = tool.to_json();
         let kind: Option<String> = tool.optional("type")?;
         if !matches!(kind.as_deref(), None | Some("custom")) {
-            read.tools.push(Tool::Native(whole));
+            read.tools.push(Tool::Native { tool: whole, path: tool.path().to_owned() });
             continue;
         }
         read.tools.push(Tool::Function(Function {
@@ -203,6 +203,8 @@ fn tools(body: &mut Fields, read: &mut Conversation) -> Result<(), RequestError>
             parameters: tool.take("input_schema"),
             strict: tool.optional("strict")?,
             cache: tool.take("cache_control"),
+            known_as: None,
+            path: tool.path().to_owned(),
         }));
         tool.warn_rest(&mut read.warnings);
     }

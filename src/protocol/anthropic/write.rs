@@ -346,7 +346,7 @@ fn tools(
     warnings: &mut Warnings,
 ) -> Option<String> {
     let mut tools: Vec<Json> = Vec::new();
-    for (at, tool) in conversation.tools.iter().enumerate() {
+    for tool in &conversation.tools {
         match tool {
             Tool::Function(function) => {
                 let mut written = object! { "name": function.name };
@@ -356,8 +356,8 @@ fn tools(
                 written.put_some("cache_control", &function.cache);
                 tools.push(Json::of(&written));
             }
-            Tool::Native(tool) if conversation.origin == ME => tools.push(tool.clone()),
-            Tool::Native(_) => warnings.add("tool_dropped", format!("tools[{at}]")),
+            Tool::Native { tool, .. } if conversation.origin == ME => tools.push(tool.clone()),
+            Tool::Native { path, .. } => warnings.add("tool_dropped", path.clone()),
         }
     }
     let mut schema_tool = None;

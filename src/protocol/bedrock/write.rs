@@ -313,14 +313,17 @@ fn tools(
         true => &[],
         false => &conversation.tools,
     };
-    for (at, tool) in offered.iter().enumerate() {
-        let Tool::Function(function) = tool else {
-            warnings.add("tool_dropped", format!("tools[{at}]"));
-            continue;
+    for tool in offered {
+        let function = match tool {
+            Tool::Function(function) => function,
+            Tool::Native { path, .. } => {
+                warnings.add("tool_dropped", path.clone());
+                continue;
+            }
         };
         tools.push(spec(&function.name, &function.description, &function.schema()));
         if function.strict == Some(true) {
-            warnings.add("field_dropped", format!("tools[{at}].strict"));
+            warnings.add("field_dropped", format!("{}.strict", function.path));
         }
         tools.extend(function.cache.as_ref().map(cache_point));
     }

@@ -316,19 +316,22 @@ fn media_type_of(url: &str) -> Option<&'static str> {
 
 fn tools(conversation: &Conversation, body: &mut RawObject, warnings: &mut Warnings) {
     let mut functions = Vec::new();
-    for (at, tool) in conversation.tools.iter().enumerate() {
-        let Tool::Function(function) = tool else {
-            warnings.add("tool_dropped", format!("tools[{at}]"));
-            continue;
+    for tool in &conversation.tools {
+        let function = match tool {
+            Tool::Function(function) => function,
+            Tool::Native { path, .. } => {
+                warnings.add("tool_dropped", path.clone());
+                continue;
+            }
         };
         let mut written = object! { "name": function.name };
         written.put_some("description", &function.description);
         written.put_some("parametersJsonSchema", &function.parameters);
         if function.strict == Some(true) {
-            warnings.add("field_dropped", format!("tools[{at}].strict"));
+            warnings.add("field_dropped", format!("{}.strict", function.path));
         }
         if function.cache.is_some() {
-            warnings.add("cache_control_dropped", format!("tools[{at}].cache_control"));
+            warnings.add("cache_control_dropped", format!("{}.cache_control", function.path));
         }
         functions.push(written);
     }

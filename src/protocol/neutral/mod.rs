@@ -8,6 +8,7 @@
 pub mod answer;
 pub mod error;
 pub mod event;
+pub mod freeform;
 mod images;
 pub mod parts;
 mod reasoning;
@@ -22,8 +23,8 @@ pub use error::{ErrorKind, ProviderError};
 pub use event::{Event, PartKind};
 pub use reasoning::{Effort, Reasoning};
 pub use request::{
-    Conversation, Format, Function, Part, PartBody, Role, Sampling, Source, Tool, ToolCall,
-    ToolChoice, ToolResult, Turn, portable_id, short_id,
+    Conversation, Format, Function, KnownAs, KnownTools, Part, PartBody, Role, Sampling, Source,
+    Tool, ToolCall, ToolChoice, ToolResult, Turn, portable_id, short_id,
 };
 pub use signature::{Maker, SIGNATURE_TAG, Signature};
 pub use target::{Target, Written};

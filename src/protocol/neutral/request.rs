@@ -1,6 +1,6 @@
 //! A request in no dialect: what every provider of chat models can be asked.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use super::{Dialect, Reasoning, Signature, Warnings};
 use crate::protocol::json::{Json, RawObject, object};
@@ -21,6 +21,9 @@ pub struct Conversation {
     pub turns: Vec<Turn>,
     /// The tools on offer.
     pub tools: Vec<Tool>,
+    /// The same as they arrived, where some are offered in a shape that only the origin's dialect
+    /// has; empty otherwise.
+    pub tools_as_offered: Vec<Json>,
     /// `None`: the provider's default, which is [`ToolChoice::Auto`] when there are tools.
     pub tool_choice: Option<ToolChoice>,
     /// Whether several tools may be called in one answer; `None` is the provider's default.
@@ -59,6 +62,7 @@ impl Conversation {
             system: Vec::new(),
             turns: Vec::new(),
             tools: Vec::new(),
+            tools_as_offered: Vec::new(),
             tool_choice: None,
             parallel_tool_calls: None,
             format: None,
@@ -84,6 +88,29 @@ impl Conversation {
             _ => None,
         });
         calls.collect()
+    }
+
+    /// How the caller knows those of its tools that are no functions to it.
+    pub fn known_tools(&self) -> KnownTools {
+        let known = self.tools.iter().filter_map(|tool| match tool {
+            Tool::Function(function) => Some((function.name.clone(), function.known_as.clone()?)),
+            Tool::Native { .. } => None,
+        });
+        Arc::new(known.collect())
+    }
+
+    /// The same for a provider that speaks like the caller; nothing for others.
+    pub fn known_tools_of(&self, dialect: Dialect) -> KnownTools {
+        if self.origin == dialect { self.known_tools() } else { KnownTools::default() }
+    }
+
+    /// Takes the tools, and keeps those of a request that has other than functions as they came.
+    pub fn offer(&mut self, tools: Vec<Tool>, as_they_came: Vec<Json>) {
+        let is_other = |tool: &Tool| matches!(tool, Tool::Function(f) if f.known_as.is_some());
+        if tools.iter().any(is_other) {
+            self.tools_as_offered = as_they_came;
+        }
+        self.tools = tools;
     }
 
     /// Whether tools have been called, or have answered, in what was said so far.
@@ -289,12 +316,17 @@ pub struct ToolResult {
 pub enum Tool {
     /// A function of the caller's.
     Function(Function),
-    /// A tool that the origin's provider runs or defines, as it arrived.
-    Native(Json),
+    /// A tool that the origin's provider runs or defines.
+    Native {
+        /// As it arrived.
+        tool: Json,
+        /// Where it stands in the caller's body, for warnings: `tools[1]`.
+        path: String,
+    },
 }
 
 /// A function of the caller's.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Function {
     /// Its name.
     pub name: String,
@@ -306,7 +338,33 @@ pub struct Function {
     pub strict: Option<bool>,
     /// Anthropic's `cache_control` object.
     pub cache: Option<Json>,
+    /// How the caller knows it, where that is not as a function of this name.
+    pub known_as: Option<KnownAs>,
+    /// Where it stands in the caller's body, for warnings: `tools[1]`.
+    pub path: String,
 }
+
+/// A tool of a kind that only its surface has. To providers it is a function; calls of it are shown
+/// to the caller as calls of what was offered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownAs {
+    /// The group that it was offered in.
+    pub namespace: Option<String>,
+    /// Its name there.
+    pub name: String,
+    /// Whether it takes a text instead of JSON: the one argument of [`freeform`](super::freeform).
+    pub is_freeform: bool,
+}
+
+impl KnownAs {
+    /// Of a tool that takes a text.
+    pub fn freeform(name: String) -> Self {
+        Self { namespace: None, name, is_freeform: true }
+    }
+}
+
+/// How the caller knows tools, by the names that providers call.
+pub type KnownTools = Arc<HashMap<String, KnownAs>>;
 
 impl Function {
     /// The schema of its arguments, where a dialect demands one.

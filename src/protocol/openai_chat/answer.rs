@@ -2,7 +2,10 @@
 
 use serde::Deserialize;
 
-use super::{finish_reason, stop_from, usage_object, write::google_signature};
+use super::{
+    finish_reason, stop_from, usage_object,
+    write::{google_signature, put_call},
+};
 use crate::{
     protocol::{
         json::{Json, RawObject, object},
@@ -261,9 +264,8 @@ pub fn write_answer(answer: &Answer, show: &Show) -> RawObject {
             }
             PartBody::RedactedThinking(data) => blocks.push(redacted_block(data)),
             PartBody::ToolCall(call) => {
-                let function = object! { "name": call.name, "arguments": call.arguments };
-                let mut written =
-                    object! { "id": call.id, "type": "function", "function": function };
+                let mut written = object! { "id": call.id };
+                put_call(&mut written, &call.name, &call.arguments, &show.known_tools);
                 if let Some(made) = &call.signature {
                     written.put("extra_content", &google_signature(made, ME));
                 }

@@ -5,12 +5,15 @@ use std::collections::HashMap;
 use super::{
     answer::{redacted_block, thinking_block},
     finish_reason, usage_object,
-    write::google_signature,
+    write::{google_signature, put_call},
 };
 use crate::protocol::{
     failure,
     json::{RawObject, object},
-    neutral::{Accumulator, Dialect, Event, PartBody, PartKind},
+    neutral::{
+        Accumulator, Dialect, Event, PartBody, PartKind,
+        freeform::{Unpacker, is_freeform},
+    },
     sse::put_data,
     translate::Show,
 };
@@ -24,12 +27,20 @@ pub struct Encoder {
     seen: Accumulator,
     /// The indexes of the tool calls, by their parts.
     calls: HashMap<usize, usize>,
+    /// Of the calls that are shown with a text, by their parts.
+    unpackers: HashMap<usize, Unpacker>,
 }
 
 impl Encoder {
     /// An encoder for one answer.
     pub fn new(show: Show) -> Self {
-        Self { show, id: String::new(), seen: Accumulator::default(), calls: HashMap::new() }
+        Self {
+            show,
+            id: String::new(),
+            seen: Accumulator::default(),
+            calls: HashMap::new(),
+            unpackers: HashMap::new(),
+        }
     }
 
     /// Writes what one event is in this dialect; the last one ends with `[DONE]`.
@@ -43,10 +54,12 @@ impl Encoder {
                 self.delta(object! { "role": "assistant", "content": "" }, out);
             }
             Event::PartStart { index, kind: PartKind::ToolCall { id, name, signature } } => {
-                let function = object! { "name": name, "arguments": "" };
-                let mut call = object! {
-                    "index": self.calls.len(), "id": id, "type": "function", "function": function,
-                };
+                let known = &self.show.known_tools;
+                if is_freeform(known.get(name)) {
+                    self.unpackers.insert(*index, Unpacker::default());
+                }
+                let mut call = object! { "index": self.calls.len(), "id": id };
+                put_call(&mut call, name, "", known);
                 if let Some(made) = signature {
                     call.put("extra_content", &google_signature(made, Dialect::OpenAiChat));
                 }
@@ -65,8 +78,14 @@ impl Encoder {
                 self.delta(delta, out);
             }
             Event::ArgumentsDelta { index, fragment } => {
-                let function = object! { "arguments": fragment };
-                let call = object! { "index": self.call_index(*index), "function": function };
+                let mut call = object! { "index": self.call_index(*index) };
+                match self.unpackers.get_mut(index) {
+                    Some(unpacker) => match unpacker.push(fragment) {
+                        text if text.is_empty() => return,
+                        text => call.put("custom", &object! { "input": text }),
+                    },
+                    None => call.put("function", &object! { "arguments": fragment }),
+                }
                 self.delta(object! { "tool_calls": [call] }, out);
             }
             // Once a part, because the whole text stands beside its signature.

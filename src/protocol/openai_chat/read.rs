@@ -4,8 +4,8 @@ use crate::protocol::{
     fields::{Fields, RequestError, StringOrParts},
     json::Json,
     neutral::{
-        Conversation, Dialect, Effort, Format, Function, Part, PartBody, Reasoning, Role,
-        Signature, Source, Tool, ToolCall, ToolChoice, ToolResult, Turn, Warnings,
+        Conversation, Dialect, Effort, Format, Function, KnownAs, Part, PartBody, Reasoning, Role,
+        Signature, Source, Tool, ToolCall, ToolChoice, ToolResult, Turn, Warnings, freeform,
     },
 };
 
@@ -146,19 +146,24 @@ fn assistant(message: &mut Fields, warnings: &mut Warnings) -> Result<Vec<Part>,
         parts.push(Part::new(PartBody::Refusal(refusal)));
     }
     for mut call in message.objects("tool_calls")? {
-        let Some(mut function) = call.object("function")? else {
-            parts.push(Part::new(PartBody::Native(call.to_json())));
-            continue;
+        let (mut called, field) = match (call.object("function")?, call.object("custom")?) {
+            (Some(function), _) => (function, "arguments"),
+            (None, Some(custom)) => (custom, "input"),
+            (None, None) => {
+                parts.push(Part::new(PartBody::Native(call.to_json())));
+                continue;
+            }
         };
         let signature = extra_signature(&mut call)?;
+        let given: String = called.optional(field)?.unwrap_or_default();
         parts.push(Part::new(PartBody::ToolCall(ToolCall {
             id: call.required("id")?,
-            name: function.required("name")?,
-            arguments: function.optional("arguments")?.unwrap_or_default(),
+            name: called.required("name")?,
+            arguments: if field == "input" { freeform::arguments(&given) } else { given },
             signature,
         })));
         call.take("type");
-        function.warn_rest(warnings);
+        called.warn_rest(warnings);
         call.warn_rest(warnings);
     }
     if let Some(mut call) = message.object("function_call")? {
@@ -249,20 +254,28 @@ fn required_object(fields: &mut Fields, name: &str) -> Result<Fields, RequestErr
 }
 
 fn tools(body: &mut Fields, read: &mut Conversation) -> Result<(), RequestError> {
+    let (mut tools, mut whole) = (Vec::new(), Vec::new());
     for mut tool in body.objects("tools")? {
-        let whole = tool.to_json();
+        whole.push(tool.to_json());
+        let path = tool.path().to_owned();
         let kind: String = tool.required("type")?;
-        if kind != "function" {
-            read.tools.push(Tool::Native(whole));
-            continue;
-        }
+        let function = match kind.as_str() {
+            "function" => function(required_object(&mut tool, "function")?, &mut read.warnings)?,
+            "custom" => custom(required_object(&mut tool, "custom")?, &mut read.warnings)?,
+            _ => {
+                tools.extend(whole.last().map(|tool| Tool::Native { tool: tool.clone(), path }));
+                continue;
+            }
+        };
         let cache = tool.take("cache_control");
-        let definition = required_object(&mut tool, "function")?;
-        read.tools.push(function(definition, cache, &mut read.warnings)?);
+        tools.push(Tool::Function(Function { cache, path, ..function }));
         tool.warn_rest(&mut read.warnings);
     }
+    read.offer(tools, whole);
     for definition in body.objects("functions")? {
-        read.tools.push(function(definition, None, &mut read.warnings)?);
+        let path = definition.path().to_owned();
+        let function = function(definition, &mut read.warnings)?;
+        read.tools.push(Tool::Function(Function { path, ..function }));
     }
     let choice = body.take("tool_choice").or_else(|| body.take("function_call"));
     if let Some(choice) = choice {
@@ -274,23 +287,38 @@ fn tools(body: &mut Fields, read: &mut Conversation) -> Result<(), RequestError>
     Ok(())
 }
 
-fn function(
-    mut definition: Fields,
-    cache: Option<Json>,
-    warnings: &mut Warnings,
-) -> Result<Tool, RequestError> {
+fn function(mut definition: Fields, warnings: &mut Warnings) -> Result<Function, RequestError> {
     let function = Function {
         name: definition.required("name")?,
         description: definition.optional("description")?,
         parameters: definition.take("parameters"),
         strict: definition.optional("strict")?,
-        cache,
+        ..Function::default()
     };
     definition.warn_rest(warnings);
-    Ok(Tool::Function(function))
+    Ok(function)
 }
 
-/// A word, `{"type":"function","function":{"name":…}}`, or the older `{"name":…}`.
+/// A tool that takes a text.
+fn custom(mut definition: Fields, warnings: &mut Warnings) -> Result<Function, RequestError> {
+    let name: String = definition.required("name")?;
+    let format = definition.object("format")?;
+    // Beside responses' form there is one with the grammar a level deeper.
+    let format =
+        format.map(|mut format| format.take("grammar").unwrap_or_else(|| format.to_json()));
+    let function = Function {
+        known_as: Some(KnownAs::freeform(name.clone())),
+        name,
+        description: freeform::description(definition.optional("description")?, format.as_ref()),
+        parameters: Some(freeform::schema()),
+        ..Function::default()
+    };
+    definition.warn_rest(warnings);
+    Ok(function)
+}
+
+/// A word, `{"type":"function","function":{"name":…}}`, the same with `custom`, or the older
+/// `{"name":…}`.
 fn tool_choice(choice: &Json) -> Option<ToolChoice> {
     if let Some(word) = choice.as_string() {
         return Some(match word.as_str() {
@@ -301,7 +329,8 @@ fn tool_choice(choice: &Json) -> Option<ToolChoice> {
         });
     }
     let mut choice = Fields::of(choice, String::new()).ok()?;
-    let mut named = choice.object("function").ok()?.unwrap_or(choice);
+    let named = choice.object("function").ok()?.or(choice.object("custom").ok()?);
+    let mut named = named.unwrap_or(choice);
     named.optional("name").ok()?.map(ToolChoice::Named)
 }
 

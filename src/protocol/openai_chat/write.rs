@@ -3,8 +3,11 @@
 use crate::protocol::{
     json::{Json, RawObject, object},
     neutral::{
-        Conversation, Dialect, Format, Part, PartBody, Role, Signature, Source, Target, Tool,
-        ToolChoice, ToolResult, Turn, Warnings, Written, portable_id, short_id, target::part_path,
+        Conversation, Dialect, Format, KnownTools, Part, PartBody, Role, Signature, Source, Target,
+        Tool, ToolChoice, ToolResult, Turn, Warnings, Written,
+        freeform::{self, is_freeform},
+        portable_id, short_id,
+        target::part_path,
     },
 };
 
@@ -16,7 +19,14 @@ const MAX_ID_CHARS: usize = 40;
 pub fn write_request(conversation: &Conversation, target: &Target<'_>) -> Written {
     let mut warnings = conversation.warnings.clone();
     let mut body = object! { "model": target.model };
-    let mut writer = Writer { conversation, target, warnings: &mut warnings, messages: Vec::new() };
+    let known = conversation.known_tools_of(ME);
+    let mut writer = Writer {
+        conversation,
+        target,
+        warnings: &mut warnings,
+        messages: Vec::new(),
+        known: &known,
+    };
     writer.system();
     for turn in &conversation.turns {
         writer.turn(turn);
@@ -47,7 +57,7 @@ pub fn write_request(conversation: &Conversation, target: &Target<'_>) -> Writte
     body.put_some("n", &sampling.n);
     body.put_list("stop", target.stops(conversation, &mut warnings));
     body.put_some("user", &conversation.openai_user(&mut warnings));
-    tools(conversation, &mut body, &mut warnings);
+    tools(conversation, &known, &mut body, &mut warnings);
     if let Some(format) = &conversation.format {
         body.put("response_format", &format_object(format));
     }
@@ -63,6 +73,7 @@ struct Writer<'a> {
     target: &'a Target<'a>,
     warnings: &'a mut Warnings,
     messages: Vec<RawObject>,
+    known: &'a KnownTools,
 }
 
 impl Writer<'_> {
@@ -263,10 +274,8 @@ impl Writer<'_> {
 
     fn call(&mut self, call: &crate::protocol::neutral::ToolCall, path: &str) -> RawObject {
         let arguments = if call.arguments.is_empty() { "{}" } else { &call.arguments };
-        let function = object! { "name": call.name, "arguments": arguments };
-        let mut written = object! {
-            "id": self.call_id(&call.id), "type": "function", "function": function,
-        };
+        let mut written = object! { "id": self.call_id(&call.id) };
+        put_call(&mut written, &call.name, arguments, self.known);
         match &call.signature {
             Some(made) if self.target.takes(made) => {
                 written.put("extra_content", &google_signature(made, ME));
@@ -283,24 +292,27 @@ pub(super) fn google_signature(made: &Signature, surface: Dialect) -> RawObject 
     object! { "google": object! { "thought_signature": made.write(surface) } }
 }
 
-fn tools(conversation: &Conversation, body: &mut RawObject, warnings: &mut Warnings) {
-    let mut tools: Vec<Json> = Vec::new();
-    for (at, tool) in conversation.tools.iter().enumerate() {
-        match tool {
-            Tool::Function(function) => {
-                let mut definition = object! { "name": function.name };
-                definition.put_some("description", &function.description);
-                definition.put_some("parameters", &function.parameters);
-                definition.put_some("strict", &function.strict);
-                if function.cache.is_some() {
-                    warnings.add("cache_control_dropped", format!("tools[{at}].cache_control"));
-                }
-                tools.push(Json::of(&object! { "type": "function", "function": definition }));
-            }
-            Tool::Native(tool) if conversation.origin == ME => tools.push(tool.clone()),
-            Tool::Native(_) => warnings.add("tool_dropped", format!("tools[{at}]")),
-        }
+/// Writes what is called with what. The arguments are a provider's.
+pub(super) fn put_call(call: &mut RawObject, name: &str, arguments: &str, known: &KnownTools) {
+    if is_freeform(known.get(name)) {
+        call.put("type", "custom");
+        call.put("custom", &object! { "name": name, "input": freeform::text(arguments) });
+    } else {
+        call.put("type", "function");
+        call.put("function", &object! { "name": name, "arguments": arguments });
     }
+}
+
+fn tools(
+    conversation: &Conversation,
+    known: &KnownTools,
+    body: &mut RawObject,
+    warnings: &mut Warnings,
+) {
+    let tools = match known.is_empty() {
+        true => written_tools(conversation, warnings),
+        false => conversation.tools_as_offered.clone(),
+    };
     body.put_list("tools", &tools);
     if tools.is_empty() {
         // Servers refuse a choice among no tools.
@@ -311,13 +323,36 @@ fn tools(conversation: &Conversation, body: &mut RawObject, warnings: &mut Warni
         Some(ToolChoice::None) => body.put("tool_choice", "none"),
         Some(ToolChoice::Required) => body.put("tool_choice", "required"),
         Some(ToolChoice::Named(name)) => {
-            let function = object! { "name": name };
-            let choice = object! { "type": "function", "function": function };
+            let kind = if is_freeform(known.get(name)) { "custom" } else { "function" };
+            let mut choice = object! { "type": kind };
+            choice.put(kind, &object! { "name": name });
             body.put("tool_choice", &choice);
         }
         None => {}
     }
     body.put_some("parallel_tool_calls", &conversation.parallel_tool_calls);
+}
+
+fn written_tools(conversation: &Conversation, warnings: &mut Warnings) -> Vec<Json> {
+    let mut tools: Vec<Json> = Vec::new();
+    for tool in &conversation.tools {
+        match tool {
+            Tool::Function(function) => {
+                let mut definition = object! { "name": function.name };
+                definition.put_some("description", &function.description);
+                definition.put_some("parameters", &function.parameters);
+                definition.put_some("strict", &function.strict);
+                if function.cache.is_some() {
+                    warnings
+                        .add("cache_control_dropped", format!("{}.cache_control", function.path));
+                }
+                tools.push(Json::of(&object! { "type": "function", "function": definition }));
+            }
+            Tool::Native { tool, .. } if conversation.origin == ME => tools.push(tool.clone()),
+            Tool::Native { path, .. } => warnings.add("tool_dropped", path.clone()),
+        }
+    }
+    tools
 }
 
 fn format_object(format: &Format) -> RawObject {

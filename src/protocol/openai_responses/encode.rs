@@ -1,9 +1,14 @@
 //! A stream for a caller who speaks responses: every part is an output item of its own.
 
+use std::collections::HashMap;
+
 use super::items::{Progress, content_part, is_incomplete, item, item_id, response};
 use crate::protocol::{
     json::{RawObject, object},
-    neutral::{Accumulator, Event, Part, PartBody, PartKind, ProviderError, Signature},
+    neutral::{
+        Accumulator, Event, Part, PartBody, PartKind, ProviderError, Signature,
+        freeform::{self, Unpacker, is_freeform},
+    },
     sse::put_event,
     translate::Show,
 };
@@ -19,6 +24,8 @@ pub struct Encoder {
     /// The output index of each part: one more for every call that is signed.
     indexes: Vec<usize>,
     next_index: usize,
+    /// Of the calls that are shown with a text, by part.
+    unpackers: HashMap<usize, Unpacker>,
 }
 
 impl Encoder {
@@ -32,6 +39,7 @@ impl Encoder {
             answer: Accumulator::default(),
             indexes: Vec::new(),
             next_index: 0,
+            unpackers: HashMap::new(),
         }
     }
 
@@ -49,14 +57,7 @@ impl Encoder {
             }
             Event::PartStart { kind, .. } => self.part_start(kind, out),
             Event::TextDelta { index, text } => self.text(*index, text, out),
-            Event::ArgumentsDelta { index, fragment } => {
-                let fields = object! {
-                    "item_id": self.item_id(*index),
-                    "output_index": self.output_index(*index),
-                    "delta": fragment,
-                };
-                self.put("response.function_call_arguments.delta", fields, out);
-            }
+            Event::ArgumentsDelta { index, fragment } => self.arguments(*index, fragment, out),
             Event::PartEnd { index } => self.part_end(*index, out),
             Event::Signature { .. } | Event::Usage(_) => {}
             Event::Finish { stop, .. } => {
@@ -90,15 +91,20 @@ impl Encoder {
         self.indexes.push(self.next_index);
         self.next_index += 1;
         let Some(part) = self.part(index) else { return };
-        let added = item(&part, &self.id, self.output_index(index), "in_progress");
+        if let PartBody::ToolCall(call) = &part.body
+            && is_freeform(self.show.known_tools.get(&call.name))
+        {
+            self.unpackers.insert(index, Unpacker::default());
+        }
+        let added = self.item(&part, self.output_index(index), "in_progress");
         let fields = object! { "output_index": self.output_index(index), "item": added };
         self.put("response.output_item.added", fields, out);
         if let Some(content) = content_part(&part) {
-            let mut fields = self.place(index, "content_index");
+            let mut fields = self.place_within(index, "content_index");
             fields.put("part", &content);
             self.put("response.content_part.added", fields, out);
         } else if matches!(part.body, PartBody::Thinking { .. }) {
-            let mut fields = self.place(index, "summary_index");
+            let mut fields = self.place_within(index, "summary_index");
             fields.put("part", &object! { "type": "summary_text", "text": "" });
             self.put("response.reasoning_summary_part.added", fields, out);
         }
@@ -114,9 +120,22 @@ impl Encoder {
             ("response.output_item.added", "in_progress"),
             ("response.output_item.done", "completed"),
         ] {
-            let item = item(&part, &self.id, index, status);
+            let item = self.item(&part, index, status);
             self.put(name, object! { "output_index": index, "item": item }, out);
         }
+    }
+
+    fn arguments(&mut self, index: usize, fragment: &str, out: &mut Vec<u8>) {
+        let (name, delta) = match self.unpackers.get_mut(&index) {
+            Some(unpacker) => ("response.custom_tool_call_input.delta", unpacker.push(fragment)),
+            None => ("response.function_call_arguments.delta", fragment.to_owned()),
+        };
+        if delta.is_empty() && self.unpackers.contains_key(&index) {
+            return;
+        }
+        let mut fields = self.place(index);
+        fields.put("delta", &delta);
+        self.put(name, fields, out);
     }
 
     fn text(&mut self, index: usize, text: &str, out: &mut Vec<u8>) {
@@ -127,7 +146,7 @@ impl Encoder {
             Some(PartBody::Refusal(_)) => ("response.refusal.delta", "content_index"),
             _ => ("response.output_text.delta", "content_index"),
         };
-        let mut fields = self.place(index, at);
+        let mut fields = self.place_within(index, at);
         fields.put("delta", text);
         if name == "response.output_text.delta" {
             fields.put("logprobs", &[(); 0]);
@@ -139,52 +158,62 @@ impl Encoder {
         let Some(part) = self.part(index) else { return };
         match &part.body {
             PartBody::Text(text) => {
-                let mut fields = self.place(index, "content_index");
+                let mut fields = self.place_within(index, "content_index");
                 fields.put("text", text);
                 fields.put("logprobs", &[(); 0]);
                 self.put("response.output_text.done", fields, out);
             }
             PartBody::Refusal(text) => {
-                let mut fields = self.place(index, "content_index");
+                let mut fields = self.place_within(index, "content_index");
                 fields.put("refusal", text);
                 self.put("response.refusal.done", fields, out);
             }
             PartBody::Thinking { text, .. } => {
-                let mut fields = self.place(index, "summary_index");
+                let mut fields = self.place_within(index, "summary_index");
                 fields.put("text", text);
                 self.put("response.reasoning_summary_text.done", fields, out);
-                let mut fields = self.place(index, "summary_index");
+                let mut fields = self.place_within(index, "summary_index");
                 fields.put("part", &object! { "type": "summary_text", "text": text });
                 self.put("response.reasoning_summary_part.done", fields, out);
             }
+            PartBody::ToolCall(call) if self.unpackers.remove(&index).is_some() => {
+                let mut fields = self.place(index);
+                fields.put("input", &freeform::text(&call.arguments));
+                self.put("response.custom_tool_call_input.done", fields, out);
+            }
             PartBody::ToolCall(call) => {
-                let fields = object! {
-                    "item_id": self.item_id(index),
-                    "output_index": self.output_index(index),
-                    "name": call.name,
-                    "arguments": call.arguments,
-                };
+                let known = self.show.known_tools.get(&call.name);
+                let mut fields = self.place(index);
+                fields.put("name", known.map_or(&call.name, |known| &known.name));
+                fields.put("arguments", &call.arguments);
                 self.put("response.function_call_arguments.done", fields, out);
             }
             _ => {}
         }
         if let Some(content) = content_part(&part) {
-            let mut fields = self.place(index, "content_index");
+            let mut fields = self.place_within(index, "content_index");
             fields.put("part", &content);
             self.put("response.content_part.done", fields, out);
         }
-        let done = item(&part, &self.id, self.output_index(index), "completed");
+        let done = self.item(&part, self.output_index(index), "completed");
         let fields = object! { "output_index": self.output_index(index), "item": done };
         self.put("response.output_item.done", fields, out);
     }
 
-    /// The fields that say which part of which item an event is about.
-    fn place(&self, index: usize, within: &str) -> RawObject {
-        let mut fields = object! {
-            "item_id": self.item_id(index), "output_index": self.output_index(index),
-        };
+    /// The fields that say which item an event is about.
+    fn place(&self, index: usize) -> RawObject {
+        object! { "item_id": self.item_id(index), "output_index": self.output_index(index) }
+    }
+
+    /// And which part of it.
+    fn place_within(&self, index: usize, within: &str) -> RawObject {
+        let mut fields = self.place(index);
         fields.put(within, &0);
         fields
+    }
+
+    fn item(&self, part: &Part, index: usize, status: &str) -> Option<RawObject> {
+        item(part, &self.id, index, status, &self.show.known_tools)
     }
 
     fn part(&self, index: usize) -> Option<Part> {
@@ -197,7 +226,9 @@ impl Encoder {
 
     fn item_id(&self, index: usize) -> String {
         let part = self.answer.answer().parts.get(index);
-        part.map(|part| item_id(part, &self.id, self.output_index(index))).unwrap_or_default()
+        let known = &self.show.known_tools;
+        part.map(|part| item_id(part, &self.id, self.output_index(index), known))
+            .unwrap_or_default()
     }
 
     fn put(&mut self, name: &str, fields: RawObject, out: &mut Vec<u8>) {

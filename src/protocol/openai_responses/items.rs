@@ -2,16 +2,28 @@
 
 use crate::protocol::{
     json::{RawObject, object},
-    neutral::{Answer, Dialect, Part, PartBody, ProviderError, Stop, Usage},
+    neutral::{
+        Answer, Dialect, KnownTools, Part, PartBody, ProviderError, Stop, Usage,
+        freeform::is_freeform,
+    },
     translate::Show,
 };
 
-use super::incomplete_reason;
+use super::{
+    incomplete_reason,
+    tools::{call_type, put_call},
+};
 
 /// The item of one part; `None` for parts that answers of this dialect do not have. `status` is
 /// `in_progress` while it grows and `completed` after.
-pub(super) fn item(part: &Part, id: &str, index: usize, status: &str) -> Option<RawObject> {
-    let id = item_id(part, id, index);
+pub(super) fn item(
+    part: &Part,
+    id: &str,
+    index: usize,
+    status: &str,
+    known: &KnownTools,
+) -> Option<RawObject> {
+    let id = item_id(part, id, index, known);
     Some(match &part.body {
         PartBody::Text(_) | PartBody::Refusal(_) => {
             let content: Vec<RawObject> =
@@ -21,10 +33,12 @@ pub(super) fn item(part: &Part, id: &str, index: usize, status: &str) -> Option<
                 "content": content,
             }
         }
-        PartBody::ToolCall(call) => object! {
-            "id": id, "type": "function_call", "status": status, "call_id": call.id,
-            "name": call.name, "arguments": call.arguments,
-        },
+        PartBody::ToolCall(call) => {
+            let known = known.get(&call.name);
+            let mut item = object! { "id": id, "type": call_type(known), "status": status };
+            put_call(&mut item, &call.id, &call.name, &call.arguments, known);
+            item
+        }
         PartBody::Thinking { text, signature } => {
             let mut summary = Vec::new();
             if !text.is_empty() && status == "completed" {
@@ -48,8 +62,9 @@ pub(super) fn item(part: &Part, id: &str, index: usize, status: &str) -> Option<
 }
 
 /// An item's id, made from the response's and its position.
-pub(super) fn item_id(part: &Part, id: &str, index: usize) -> String {
+pub(super) fn item_id(part: &Part, id: &str, index: usize, known: &KnownTools) -> String {
     let prefix = match &part.body {
+        PartBody::ToolCall(call) if is_freeform(known.get(&call.name)) => "ctc",
         PartBody::ToolCall(_) => "fc",
         PartBody::Thinking { .. } | PartBody::RedactedThinking(_) => "rs",
         _ => "msg",
@@ -102,7 +117,8 @@ pub(super) fn response(answer: &Answer, show: &Show, progress: &Progress<'_>) ->
     if !matches!(progress, Progress::Running) {
         let parts = with_call_signatures(answer);
         let items = parts.iter().enumerate();
-        output.extend(items.filter_map(|(at, part)| item(part, id, at, "completed")));
+        let known = &show.known_tools;
+        output.extend(items.filter_map(|(at, part)| item(part, id, at, "completed", known)));
     }
     object! {
         "id": id,

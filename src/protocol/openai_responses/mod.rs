@@ -9,6 +9,7 @@ mod decode;
 mod encode;
 mod items;
 mod read;
+mod tools;
 mod write;
 
 pub use answer::{read_answer, write_answer};

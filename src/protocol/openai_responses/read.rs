@@ -2,12 +2,13 @@
 
 use crate::protocol::{
     fields::{Fields, RequestError, StringOrParts},
-    json::Json,
     neutral::{
-        Conversation, Dialect, Effort, Format, Function, Part, PartBody, Reasoning, Role,
-        Signature, Source, Tool, ToolCall, ToolChoice, ToolResult, Turn, Warnings,
+        Conversation, Dialect, Effort, Format, Part, PartBody, Reasoning, Role, Signature, Source,
+        ToolCall, ToolResult, Turn, Warnings, freeform,
     },
 };
+
+use super::tools;
 
 const ME: Dialect = Dialect::OpenAiResponses;
 
@@ -28,7 +29,7 @@ pub fn read_request(body: &[u8]) -> Result<Conversation, RequestError> {
     read.sampling.top_p = body.optional("top_p")?;
     read.user = body.optional("user")?;
     read.parallel_tool_calls = body.optional("parallel_tool_calls")?;
-    tools(&mut body, &mut read)?;
+    tools::read(&mut body, &mut read)?;
     text(&mut body, &mut read)?;
     if let Some(mut reasoning) = body.object("reasoning")? {
         let effort: Option<String> = reasoning.optional("effort")?;
@@ -114,16 +115,20 @@ fn item(mut item: Fields, read: &mut Conversation) -> Result<(), RequestError> {
             add(read, role, parts, path, role == Role::Assistant);
         }
         Some("function_call") => {
-            let call = ToolCall {
-                id: item.required("call_id")?,
-                name: item.required("name")?,
-                arguments: item.optional("arguments")?.unwrap_or_default(),
-                signature: None,
-            };
-            let parts = vec![Part::new(PartBody::ToolCall(call))];
-            add(read, Role::Assistant, parts, path, true);
+            let name = tools::name_in_call(&mut item)?;
+            let arguments = item.optional("arguments")?.unwrap_or_default();
+            let id = item.required("call_id")?;
+            let call = ToolCall { id, name, arguments, signature: None };
+            add(read, Role::Assistant, vec![Part::new(PartBody::ToolCall(call))], path, true);
         }
-        Some("function_call_output") => {
+        Some("custom_tool_call") => {
+            let name = tools::name_in_call(&mut item)?;
+            let text: String = item.optional("input")?.unwrap_or_default();
+            let (id, arguments) = (item.required("call_id")?, freeform::arguments(&text));
+            let call = ToolCall { id, name, arguments, signature: None };
+            add(read, Role::Assistant, vec![Part::new(PartBody::ToolCall(call))], path, true);
+        }
+        Some("function_call_output" | "custom_tool_call_output") => {
             let result = ToolResult {
                 call_id: item.required("call_id")?,
                 content: content(&mut item, "output", &mut read.warnings)?,
@@ -230,49 +235,6 @@ fn part(mut fields: Fields, warnings: &mut Warnings) -> Result<Part, RequestErro
     };
     fields.warn_rest(warnings);
     Ok(Part::new(body))
-}
-
-fn tools(body: &mut Fields, read: &mut Conversation) -> Result<(), RequestError> {
-    for mut tool in body.objects("tools")? {
-        let whole = tool.to_json();
-        let kind: String = tool.required("type")?;
-        if kind != "function" {
-            read.tools.push(Tool::Native(whole));
-            continue;
-        }
-        read.tools.push(Tool::Function(Function {
-            name: tool.required("name")?,
-            description: tool.optional("description")?,
-            parameters: tool.take("parameters"),
-            strict: tool.optional("strict")?,
-            cache: None,
-        }));
-        tool.warn_rest(&mut read.warnings);
-    }
-    if let Some(choice) = body.take("tool_choice") {
-        read.tool_choice = tool_choice(&choice);
-        if read.tool_choice.is_none() {
-            read.warnings.add("tool_choice_dropped", "tool_choice");
-        }
-    }
-    Ok(())
-}
-
-/// A word, or `{"type":"function","name":…}`.
-fn tool_choice(choice: &Json) -> Option<ToolChoice> {
-    match choice.as_string().as_deref() {
-        Some("auto") => Some(ToolChoice::Auto),
-        Some("none") => Some(ToolChoice::None),
-        Some("required") => Some(ToolChoice::Required),
-        Some(_) => None,
-        None => {
-            let mut choice = Fields::of(choice, String::new()).ok()?;
-            let kind: Option<String> = choice.optional("type").ok()?;
-            let name =
-                choice.optional("name").ok()?.filter(|_| kind.as_deref() == Some("function"));
-            name.map(ToolChoice::Named)
-        }
-    }
 }
 
 /// `text.format` and `text.verbosity`.

@@ -1,11 +1,15 @@
 //! A request for a provider that speaks responses. Nothing is stored there: reasoning comes back
 //! sealed instead, and goes with the next request.
 
+use std::collections::HashSet;
+
+use super::tools::{call_type, named_choice, put_call};
 use crate::protocol::{
     json::{Json, RawObject, object},
     neutral::{
-        Conversation, Dialect, Format, Part, PartBody, Role, Source, Target, Tool, ToolChoice,
-        ToolResult, Turn, Warnings, Written, portable_id, target::part_path,
+        Conversation, Dialect, Format, KnownTools, Part, PartBody, Role, Source, Target, Tool,
+        ToolChoice, ToolResult, Turn, Warnings, Written, freeform::is_freeform, portable_id,
+        target::part_path,
     },
 };
 
@@ -20,7 +24,19 @@ pub fn write_request(conversation: &Conversation, target: &Target<'_>) -> Writte
         warnings.add("stored_state_dropped", path.clone());
     }
     let mut body = object! { "model": target.model };
-    let mut writer = Writer { conversation, target, warnings: &mut warnings, items: Vec::new() };
+    let known = conversation.known_tools_of(ME);
+    let texts = conversation.tool_names().into_iter();
+    let mut writer = Writer {
+        conversation,
+        target,
+        warnings: &mut warnings,
+        items: Vec::new(),
+        known: &known,
+        with_text: texts
+            .filter(|(_, tool)| is_freeform(known.get(*tool)))
+            .map(|(id, _)| id)
+            .collect(),
+    };
     let instructions = writer.texts(&conversation.system, "system");
     if !instructions.is_empty() {
         body.put("instructions", &instructions);
@@ -36,7 +52,7 @@ pub fn write_request(conversation: &Conversation, target: &Target<'_>) -> Writte
     body.put_some("max_output_tokens", &conversation.max_output_tokens);
     sampling(conversation, target, &mut body, &mut warnings);
     body.put_some("user", &conversation.openai_user(&mut warnings));
-    tools(conversation, &mut body, &mut warnings);
+    tools(conversation, &known, &mut body, &mut warnings);
     let mut text = RawObject::default();
     if let Some(format) = &conversation.format {
         text.put("format", &format_object(format));
@@ -70,6 +86,9 @@ struct Writer<'a> {
     target: &'a Target<'a>,
     warnings: &'a mut Warnings,
     items: Vec<RawObject>,
+    known: &'a KnownTools,
+    /// The ids of calls with a text.
+    with_text: HashSet<&'a str>,
 }
 
 impl Writer<'_> {
@@ -133,7 +152,12 @@ impl Writer<'_> {
         if result.is_error {
             self.warn("tool_error_mark_dropped", &format!("{path}.is_error"));
         }
-        let mut item = object! { "type": "function_call_output", "call_id": portable_id(&result.call_id, MAX_ID_CHARS) };
+        let kind = match self.with_text.contains(result.call_id.as_str()) {
+            true => "custom_tool_call_output",
+            false => "function_call_output",
+        };
+        let call_id = portable_id(&result.call_id, MAX_ID_CHARS);
+        let mut item = object! { "type": kind, "call_id": call_id };
         let texts: Option<Vec<&str>> = result
             .content
             .iter()
@@ -219,12 +243,15 @@ impl Writer<'_> {
                     if call.signature.is_some() {
                         self.warn("signature_dropped", &path);
                     }
-                    object! {
-                        "type": "function_call",
-                        "call_id": portable_id(&call.id, MAX_ID_CHARS),
-                        "name": call.name,
-                        "arguments": if call.arguments.is_empty() { "{}" } else { &call.arguments },
-                    }
+                    let known = self.known.get(&call.name);
+                    let mut item = object! { "type": call_type(known) };
+                    let arguments = match call.arguments.as_str() {
+                        "" if !is_freeform(known) => "{}",
+                        arguments => arguments,
+                    };
+                    let id = portable_id(&call.id, MAX_ID_CHARS);
+                    put_call(&mut item, &id, &call.name, arguments, known);
+                    item
                 }
                 PartBody::Thinking { text, signature: Some(made) } if self.target.takes(made) => {
                     let mut summary = Vec::new();
@@ -280,26 +307,16 @@ fn sampling(
     }
 }
 
-fn tools(conversation: &Conversation, body: &mut RawObject, warnings: &mut Warnings) {
-    let mut tools: Vec<Json> = Vec::new();
-    for (at, tool) in conversation.tools.iter().enumerate() {
-        match tool {
-            Tool::Function(function) => {
-                let mut written = object! { "type": "function", "name": function.name };
-                written.put_some("description", &function.description);
-                written.put("parameters", &function.parameters);
-                // Left out, it would mean true here and false on the other surfaces.
-                let strict = function.strict.unwrap_or(conversation.origin == ME);
-                written.put("strict", &strict);
-                if function.cache.is_some() {
-                    warnings.add("cache_control_dropped", format!("tools[{at}].cache_control"));
-                }
-                tools.push(Json::of(&written));
-            }
-            Tool::Native(tool) if conversation.origin == ME => tools.push(tool.clone()),
-            Tool::Native(_) => warnings.add("tool_dropped", format!("tools[{at}]")),
-        }
-    }
+fn tools(
+    conversation: &Conversation,
+    known: &KnownTools,
+    body: &mut RawObject,
+    warnings: &mut Warnings,
+) {
+    let tools = match known.is_empty() {
+        true => written_tools(conversation, warnings),
+        false => conversation.tools_as_offered.clone(),
+    };
     body.put_list("tools", &tools);
     if tools.is_empty() {
         return;
@@ -309,11 +326,35 @@ fn tools(conversation: &Conversation, body: &mut RawObject, warnings: &mut Warni
         Some(ToolChoice::None) => body.put("tool_choice", "none"),
         Some(ToolChoice::Required) => body.put("tool_choice", "required"),
         Some(ToolChoice::Named(name)) => {
-            body.put("tool_choice", &object! { "type": "function", "name": name });
+            body.put("tool_choice", &named_choice(name, known.get(name)));
         }
         None => {}
     }
     body.put_some("parallel_tool_calls", &conversation.parallel_tool_calls);
+}
+
+fn written_tools(conversation: &Conversation, warnings: &mut Warnings) -> Vec<Json> {
+    let mut tools: Vec<Json> = Vec::new();
+    for tool in &conversation.tools {
+        match tool {
+            Tool::Function(function) => {
+                let mut written = object! { "type": "function", "name": function.name };
+                written.put_some("description", &function.description);
+                written.put("parameters", &function.parameters);
+                // Left out, it would mean true here and false on the other surfaces.
+                let strict = function.strict.unwrap_or(conversation.origin == ME);
+                written.put("strict", &strict);
+                if function.cache.is_some() {
+                    warnings
+                        .add("cache_control_dropped", format!("{}.cache_control", function.path));
+                }
+                tools.push(Json::of(&written));
+            }
+            Tool::Native { tool, .. } if conversation.origin == ME => tools.push(tool.clone()),
+            Tool::Native { path, .. } => warnings.add("tool_dropped", path.clone()),
+        }
+    }
+    tools
 }
 
 fn format_object(format: &Format) -> RawObject {

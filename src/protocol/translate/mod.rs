@@ -14,7 +14,7 @@ use super::{
     anthropic, bedrock, cohere,
     fields::RequestError,
     gemini,
-    neutral::{Answer, Conversation, Dialect, ProviderError, Surface, Target, Written},
+    neutral::{Answer, Conversation, Dialect, KnownTools, ProviderError, Surface, Target, Written},
     openai_chat, openai_completions, openai_responses,
 };
 
@@ -31,6 +31,8 @@ pub struct Show {
     pub created: u64,
     /// Whether a chat stream ends with a usage chunk.
     pub include_usage: bool,
+    /// How the caller knows tools that are no functions to it.
+    pub known_tools: KnownTools,
 }
 
 impl Show {

@@ -63,6 +63,8 @@ fn tool() -> impl Strategy<Value = Tool> {
                 ),
                 strict,
                 cache: None,
+                known_as: None,
+                path: String::new(),
             })
         },
     )
@@ -128,6 +130,7 @@ fn meaning(mut conversation: Conversation) -> Conversation {
     for tool in &mut conversation.tools {
         if let Tool::Function(function) = tool {
             function.strict = function.strict.filter(|strict| *strict);
+            function.path.clear();
         }
     }
     let mut turns: Vec<Turn> = Vec::new();
