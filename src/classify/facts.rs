@@ -286,10 +286,10 @@ fn facts(text: &str, words: &Words) -> [f32; FACTS] {
     let some_words = words.len().max(1) as f64;
     let length = log_share(words.len(), 512);
     let code = CODE_MARKS.iter().filter(|mark| text.contains(**mark)).count();
-    let capitals = if counts.ascii_letters == 0 {
-        0.0
-    } else {
-        counts.capitals as f64 / counts.ascii_letters as f64
+    // A text without small letters says by its case how it was typed, not what it asks.
+    let capitals = match counts.ascii_letters > counts.capitals {
+        true => counts.capitals as f64 / counts.ascii_letters as f64,
+        false => 0.0,
     };
     [
         length,
@@ -374,6 +374,18 @@ mod tests {
             let found = crate::classify::head::buckets(&found.word_hashes, 1 << 16);
             assert_eq!(found, buckets, "{prompt}");
         }
+    }
+
+    #[test]
+    fn a_text_in_capitals_has_the_facts_of_the_same_in_small_letters() {
+        for text in ["what is 2+2?", "a. yes\nb. no", "ça va, père 3?"] {
+            assert_eq!(
+                TextFeatures::read(&text.to_uppercase()),
+                TextFeatures::read(text),
+                "{text}"
+            );
+        }
+        assert!(TextFeatures::read("WHAT is it").facts != TextFeatures::read("what is it").facts);
     }
 
     proptest! {

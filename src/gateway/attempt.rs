@@ -25,7 +25,7 @@ use crate::{
         embeddings::{EmbeddingRequest, Vectors, read_cohere, read_gemini, read_openai_usage},
         failure::read_error,
         incoming::Incoming,
-        neutral::{Dialect, PartBody, Surface},
+        neutral::{Dialect, PartBody, Surface, Warnings},
         openai_chat::finish_reason,
         translate::{read_answer, write_answer},
     },
@@ -229,6 +229,7 @@ fn whole(
             has_content: true,
             content_bytes: facts.content_bytes,
             finished: true,
+            lost: Warnings::default(),
         };
         return Ok((body, seen));
     }
@@ -241,6 +242,7 @@ fn whole(
         has_content: true,
         content_bytes: answer.content_bytes(),
         finished: true,
+        lost: if is_native { Warnings::default() } else { answer.lost.clone() },
         ..Seen::default()
     };
     if is_native {

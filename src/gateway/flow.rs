@@ -16,7 +16,7 @@ use crate::{
         chunk::{ChunkFacts, DONE},
         failure::read_error,
         json::{RawObject, raw},
-        neutral::{Dialect, Event, PartKind, Surface, Usage},
+        neutral::{Dialect, Event, PartKind, Surface, Usage, Warnings},
         openai_chat::finish_reason,
         sse::{Frame, FrameReader, data_frame},
         translate::{Show, StreamDecoder, StreamEncoder},
@@ -49,6 +49,8 @@ pub struct Seen {
     pub content_bytes: usize,
     /// The answer is complete.
     pub finished: bool,
+    /// What its translation could not carry over.
+    pub lost: Warnings,
 }
 
 impl Seen {
@@ -158,6 +160,7 @@ impl Flow {
             }
             Way::Translated { decoder, .. } => {
                 let events = decoder.push(bytes);
+                self.seen.lost.extend(&decoder.take_lost());
                 self.translate(&events)
             }
         }

@@ -229,11 +229,16 @@ impl Gateway {
         upstream_headers: ShownHeaders,
         answer: Answer,
         waited: Duration,
-        warnings: Warnings,
+        mut warnings: Warnings,
     ) -> Reply {
         for warning in warnings.iter() {
             self.metrics.translation_warned(warning.code);
         }
+        // What the answer loses is counted at its end: of a stream, most comes later.
+        warnings.extend(match &answer {
+            Answer::Whole(_, seen) => &seen.lost,
+            Answer::Stream(start) => &start.flow.seen().lost,
+        });
         let (attempts, pace) = (settlement.attempts(), settlement.pace());
         let overhead = settlement.received().elapsed().saturating_sub(waited);
         let body = match answer {

@@ -460,6 +460,9 @@ impl Settlement {
             duration_ms = milliseconds(duration),
             "request"
         );
+        for warning in self.seen.lost.iter() {
+            self.metrics.translation_warned(warning.code);
+        }
         if let (Some(ours), Some(theirs)) = (self.answer_cost(), self.seen.provider_cost)
             && differs(ours, theirs)
         {

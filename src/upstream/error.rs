@@ -114,13 +114,17 @@ impl UpstreamError {
                 Self::Credential { status }
             }
             ErrorKind::RateLimit => Self::RateLimited { retry_after },
-            ErrorKind::NotFound => Self::NotFound { message: error.message },
+            // One that names another field is about something that the caller names: a stored item.
+            ErrorKind::NotFound if error.param.as_deref().is_none_or(|param| param == "model") => {
+                Self::NotFound { message: error.message }
+            }
             ErrorKind::Truncated => Self::Cut(error.message),
             ErrorKind::Malformed => Self::Malformed(error.message),
             ErrorKind::Overloaded | ErrorKind::Timeout | ErrorKind::Server => {
                 Self::Failed { status, message: error.message, retry_after }
             }
             ErrorKind::InvalidRequest
+            | ErrorKind::NotFound
             | ErrorKind::ContextLength
             | ErrorKind::ContentPolicy
             | ErrorKind::TooLarge => Self::Rejected { status, error: Box::new(error), body },
@@ -210,5 +214,23 @@ impl UpstreamError {
         let code = Some(self.label().to_owned());
         let retry_after = self.retry_after();
         ProviderError { code, retry_after, ..ProviderError::new(kind, self.to_string()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_model_is_the_configurations_and_a_missing_item_the_callers() {
+        let judged = |param: &str| {
+            let body = format!(
+                r#"{{"error":{{"message":"no such thing","type":"not_found_error","param":{param}}}}}"#
+            );
+            UpstreamError::of_status(404, None, body.into()).label()
+        };
+        assert_eq!(judged("null"), "provider_model_not_found");
+        assert_eq!(judged("\"model\""), "provider_model_not_found");
+        assert_eq!(judged("\"input\""), "provider_rejected_request");
     }
 }

@@ -343,6 +343,62 @@ async fn what_a_translation_loses_is_named_and_counted() {
     assert_eq!(header(&response, "x-weighbridge-warnings"), "");
 }
 
+/// Claude, with a source for what it says.
+async fn cited(body: String) -> axum::response::Response {
+    use axum::response::IntoResponse as _;
+    if !body.contains("\"stream\":true") {
+        let source = json!({"type": "char_location", "cited_text": "x"});
+        let content = json!([{"type": "text", "text": "Hi", "citations": [source]}]);
+        let usage = json!({"input_tokens": 3, "output_tokens": 1});
+        let message = json!({"id": "m", "type": "message", "role": "assistant", "model": "c",
+            "content": content, "stop_reason": "end_turn", "usage": usage});
+        return axum::Json(message).into_response();
+    }
+    let events = [
+        json!({"type": "message_start", "message": {"id": "m", "model": "c", "usage": {"input_tokens": 3}}}),
+        json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
+        json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hi"}}),
+        json!({"type": "content_block_delta", "index": 0,
+            "delta": {"type": "citations_delta", "citation": {"cited_text": "x"}}}),
+        json!({"type": "content_block_stop", "index": 0}),
+        json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 1}}),
+        json!({"type": "message_stop"}),
+    ];
+    let stream: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+    ([("content-type", "text/event-stream")], stream).into_response()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_answer_loses_is_named_and_counted_too() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let root = format!("http://{}", listener.local_addr().unwrap());
+    let router = axum::Router::new().fallback(cited);
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let config = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\n[providers.claude]\ndialect = \"anthropic\"\n\
+         base_url = \"{root}\"\napi_key_env = \"TEST_KEY_claude\"\n\
+         [models.m-claude]\nprovider = \"claude\"\n"
+    );
+    let house = House::open_without_classifier(&config).await;
+    let lost = "citations_dropped:response.content[0].citations";
+    let body = Surface::Chat.body("m-claude", false, json!({}));
+    let response = house.post(Surface::Chat.path(), body).send().await.unwrap();
+    assert_eq!(header(&response, "x-weighbridge-warnings"), lost);
+    let body = Surface::Chat.body("m-claude", true, json!({}));
+    let response = house.post(Surface::Chat.path(), body).send().await.unwrap();
+    // The whole stream came in one piece, so the head knows of it.
+    assert_eq!(header(&response, "x-weighbridge-warnings"), lost);
+    assert!(response.text().await.unwrap().ends_with("data: [DONE]\n\n"));
+    let metrics = house.get("/metrics").send().await.unwrap().text().await.unwrap();
+    let counted = "weighbridge_translation_warnings_total{code=\"citations_dropped\"} 2";
+    assert!(metrics.contains(counted), "{metrics}");
+
+    let body = Surface::Messages.body("m-claude", false, json!({}));
+    let response = house.post(Surface::Messages.path(), body).send().await.unwrap();
+    assert_eq!(header(&response, "x-weighbridge-warnings"), "");
+    assert!(response.text().await.unwrap().contains("cited_text"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_protocol_on_both_sides_passes_untouched() {
     let house = house("").await;

@@ -278,6 +278,71 @@ fn calls_are_shown_as_calls_of_what_was_offered() {
     assert_eq!(added, ["apply_patch", "search", "ask", "shell"]);
 }
 
+/// What answers hold that no other dialect has a place for.
+#[test]
+fn what_an_answer_holds_besides_is_named() {
+    let lost = |dialect: Dialect, body: &str| {
+        read_answer(dialect, body.as_bytes(), "m", None).unwrap().lost.to_string()
+    };
+    for (dialect, body, named) in [
+        (
+            Dialect::OpenAiChat,
+            r#"{"choices":[{"index":0,"logprobs":{"content":[]},"message":{"content":"a",
+                "annotations":[{"type":"url_citation"}],"audio":{"id":"1"}}},
+                {"index":1,"message":{"content":"b"}}]}"#,
+            "logprobs_dropped:response.choices[0].logprobs, \
+             citations_dropped:response.choices[0].message.annotations, \
+             audio_dropped:response.choices[0].message.audio, \
+             choice_dropped:response.choices[1]",
+        ),
+        (
+            Dialect::OpenAiChat,
+            r#"{"choices":[{"index":0,"logprobs":null,"message":{"content":"a","annotations":[],
+                "audio":null}}]}"#,
+            "",
+        ),
+        (
+            Dialect::OpenAiResponses,
+            r#"{"status":"completed","output":[{"type":"web_search_call"},{"type":"message",
+                "content":[{"text":"a","annotations":[{}],"logprobs":[{}]}]}]}"#,
+            "part_dropped:response.output[0], citations_dropped:response.output[1].annotations, \
+             logprobs_dropped:response.output[1].logprobs",
+        ),
+        (
+            Dialect::Anthropic,
+            r#"{"content":[{"type":"server_tool_use"},{"type":"text","text":"a","citations":[{}]}]}"#,
+            "part_dropped:response.content[0], citations_dropped:response.content[1].citations",
+        ),
+        (
+            Dialect::Gemini,
+            r#"{"candidates":[{"content":{"parts":[{"text":"a"},{"inlineData":{}}]},
+                "groundingMetadata":{"webSearchQueries":["q"]},"citationMetadata":{},
+                "finishReason":"STOP"},{"index":1}]}"#,
+            "citations_dropped:response.candidates[0].groundingMetadata, \
+             part_dropped:response.candidates[0].content, choice_dropped:response.candidates[1]",
+        ),
+        (
+            Dialect::Bedrock,
+            r#"{"output":{"message":{"content":[{"citationsContent":{"content":[{"text":"a"}],
+                "citations":[{}]}},{"image":{}}]}},"stopReason":"end_turn"}"#,
+            "citations_dropped:response.content[0].citationsContent, \
+             part_dropped:response.content[1]",
+        ),
+        (
+            Dialect::Cohere,
+            r#"{"message":{"content":[{"text":"a"}],"citations":[{}]},"finish_reason":"COMPLETE"}"#,
+            "citations_dropped:response.message.citations",
+        ),
+    ] {
+        assert_eq!(lost(dialect, body), named, "{dialect:?}");
+    }
+    for fixture in fixtures("answers") {
+        let path = fixture.directory.display();
+        let answer = read_answer(fixture.dialect, &fixture.input, "m", None).unwrap();
+        assert!(answer.lost.is_empty(), "{path}: {}", answer.lost);
+    }
+}
+
 #[test]
 fn a_call_with_a_text_is_shown_in_chat_as_one() {
     let input = fs::read(data("requests/custom_tools/openai_chat.json")).unwrap();

@@ -40,6 +40,7 @@ pub(super) struct Block {
     pub thinking: Option<String>,
     pub signature: Option<String>,
     pub data: Option<String>,
+    citations: Option<Vec<Json>>,
 }
 
 #[derive(Deserialize, Default, Clone, Debug)]
@@ -98,6 +99,10 @@ pub fn read_answer(body: &[u8]) -> Result<Answer, ProviderError> {
         return Err(failure::from_error_value(&error, None));
     }
     let blocks = wire.content.ok_or_else(|| ProviderError::malformed("it has no content"))?;
+    let mut lost = Warnings::default();
+    for (at, block) in blocks.iter().enumerate() {
+        block.name_lost(at as u64, &mut |code, path| lost.add(code, path));
+    }
     let mut answer = Answer {
         id: wire.id.unwrap_or_default(),
         model: wire.model.unwrap_or_default(),
@@ -105,10 +110,24 @@ pub fn read_answer(body: &[u8]) -> Result<Answer, ProviderError> {
         stop_sequence: wire.stop_sequence,
         usage: wire.usage.as_ref().map(WireUsage::usage),
         parts: Vec::new(),
+        lost,
     };
     let parts = blocks.into_iter().map(|block| Part::new(part(block, &answer.model)));
     answer.parts = parts.collect();
     Ok(answer)
+}
+
+impl Block {
+    /// Names what has no place in an answer: citations, and blocks of tools that the provider ran.
+    pub fn name_lost(&self, index: u64, lost: &mut impl FnMut(&'static str, &str)) {
+        let known = ["text", "tool_use", "thinking", "redacted_thinking"];
+        if !known.contains(&self.kind.as_str()) {
+            lost("part_dropped", &format!("response.content[{index}]"));
+        }
+        if self.citations.as_ref().is_some_and(|citations| !citations.is_empty()) {
+            lost("citations_dropped", &format!("response.content[{index}].citations"));
+        }
+    }
 }
 
 fn part(block: Block, model: &str) -> PartBody {

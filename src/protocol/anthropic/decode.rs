@@ -47,6 +47,7 @@ struct Delta {
     signature: Option<String>,
     stop_reason: Option<String>,
     stop_sequence: Option<String>,
+    citation: Option<Json>,
 }
 
 impl Decoder {
@@ -62,6 +63,7 @@ impl Decoder {
             }
             Some("content_block_start") => {
                 if let Some(block) = wire.content_block {
+                    block.name_lost(index, &mut |code, path| parts.lost(code, path));
                     self.block(index, block, parts);
                 }
             }
@@ -157,6 +159,9 @@ impl Decoder {
     }
 
     fn delta(&mut self, index: u64, delta: Delta, parts: &mut Parts) {
+        if delta.citation.is_some() {
+            parts.lost("citations_dropped", &format!("response.content[{index}].citations"));
+        }
         parts.text(delta.text.as_deref().unwrap_or_default());
         parts.thinking(delta.thinking.as_deref().unwrap_or_default());
         if let Some(signature) = Signature::some(delta.signature, Dialect::Anthropic, &self.model) {

@@ -5,7 +5,9 @@ use serde::Deserialize;
 use crate::protocol::{
     anthropic::stop_from,
     json::{Json, object},
-    neutral::{Answer, Dialect, Part, PartBody, ProviderError, Signature, ToolCall, Usage},
+    neutral::{
+        Answer, Dialect, Part, PartBody, ProviderError, Signature, ToolCall, Usage, Warnings,
+    },
 };
 
 const ME: Dialect = Dialect::Bedrock;
@@ -34,6 +36,19 @@ struct Block {
     text: Option<String>,
     tool_use: Option<ToolUse>,
     reasoning_content: Option<Reasoning>,
+    citations_content: Option<CitationsContent>,
+}
+
+/// A text with where it comes from.
+#[derive(Deserialize)]
+struct CitationsContent {
+    #[serde(default)]
+    content: Vec<Cited>,
+}
+
+#[derive(Deserialize)]
+struct Cited {
+    text: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -88,7 +103,19 @@ pub fn read_answer(body: &[u8], model: &str) -> Result<Answer, ProviderError> {
     let message = wire.output.and_then(|output| output.message);
     let blocks = message.and_then(|message| message.content);
     let blocks = blocks.ok_or_else(|| ProviderError::malformed("it has no content"))?;
+    let mut lost = Warnings::default();
+    for (at, block) in blocks.iter().enumerate() {
+        if block.citations_content.is_some() {
+            lost.add("citations_dropped", format!("response.content[{at}].citationsContent"));
+        } else if block.text.is_none()
+            && block.tool_use.is_none()
+            && block.reasoning_content.is_none()
+        {
+            lost.add("part_dropped", format!("response.content[{at}]"));
+        }
+    }
     Ok(Answer {
+        lost,
         id: String::new(),
         model: model.to_owned(),
         parts: blocks.into_iter().map(|block| Part::new(part(block, model))).collect(),
@@ -101,6 +128,9 @@ pub fn read_answer(body: &[u8], model: &str) -> Result<Answer, ProviderError> {
 fn part(block: Block, model: &str) -> PartBody {
     if let Some(text) = block.text {
         return PartBody::Text(text);
+    }
+    if let Some(cited) = block.citations_content {
+        return PartBody::Text(cited.content.into_iter().filter_map(|cited| cited.text).collect());
     }
     if let Some(call) = block.tool_use {
         return PartBody::ToolCall(ToolCall {

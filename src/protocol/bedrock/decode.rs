@@ -51,6 +51,7 @@ struct Delta {
     text: Option<String>,
     tool_use: Option<ToolUseDelta>,
     reasoning_content: Option<ReasoningDelta>,
+    citation: Option<Json>,
 }
 
 #[derive(Deserialize)]
@@ -129,6 +130,9 @@ impl Decoder {
 
     fn delta(&mut self, index: u64, delta: Delta, parts: &mut Parts) {
         parts.start("", &self.model);
+        if delta.citation.is_some() {
+            parts.lost("citations_dropped", &format!("response.content[{index}].citation"));
+        }
         parts.text(delta.text.as_deref().unwrap_or_default());
         if let Some(input) = delta.tool_use.and_then(|call| call.input) {
             parts.arguments(index, &input);

@@ -2,8 +2,9 @@
 
 use serde::Deserialize;
 
-use crate::protocol::neutral::{
-    Answer, ErrorKind, Part, PartBody, ProviderError, Stop, ToolCall, Usage,
+use crate::protocol::{
+    json::Json,
+    neutral::{Answer, ErrorKind, Part, PartBody, ProviderError, Stop, ToolCall, Usage, Warnings},
 };
 
 #[derive(Deserialize)]
@@ -11,6 +12,7 @@ struct Response {
     id: Option<String>,
     finish_reason: Option<String>,
     message: Option<Message>,
+    logprobs: Option<Json>,
     usage: Option<WireUsage>,
 }
 
@@ -19,6 +21,7 @@ pub(super) struct Message {
     pub content: Option<Vec<Piece>>,
     pub tool_plan: Option<String>,
     pub tool_calls: Option<Vec<Call>>,
+    citations: Option<Vec<Json>>,
 }
 
 #[derive(Deserialize)]
@@ -88,6 +91,13 @@ pub(super) fn stop_from(reason: &str) -> Result<Stop, ProviderError> {
 pub fn read_answer(body: &[u8], model: &str) -> Result<Answer, ProviderError> {
     let wire: Response = serde_json::from_slice(body).map_err(ProviderError::malformed)?;
     let message = wire.message.ok_or_else(|| ProviderError::malformed("it has no message"))?;
+    let mut lost = Warnings::default();
+    if message.citations.as_ref().is_some_and(|citations| !citations.is_empty()) {
+        lost.add("citations_dropped", "response.message.citations");
+    }
+    if wire.logprobs.is_some_and(|logprobs| !logprobs.is_null()) {
+        lost.add("logprobs_dropped", "response.logprobs");
+    }
     let mut parts = Vec::new();
     let plan = message.tool_plan.filter(|plan| !plan.is_empty());
     parts.extend(plan.map(|text| PartBody::Thinking { text, signature: None }));
@@ -106,6 +116,7 @@ pub fn read_answer(body: &[u8], model: &str) -> Result<Answer, ProviderError> {
         }));
     }
     Ok(Answer {
+        lost,
         id: wire.id.unwrap_or_default(),
         model: model.to_owned(),
         parts: parts.into_iter().map(Part::new).collect(),

@@ -108,6 +108,7 @@ impl Decoder {
                 parts.arguments(index, function.arguments.as_deref().unwrap_or_default());
             }
             "tool-call-end" => parts.end_call(index),
+            "citation-start" => parts.lost("citations_dropped", "response.message.citations"),
             "message-end" => {
                 let (reason, error, usage) = end.unwrap_or_default();
                 if let Some(usage) = usage {

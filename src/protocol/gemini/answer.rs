@@ -27,6 +27,9 @@ pub(super) struct Candidate {
     pub content: Option<Content>,
     pub finish_reason: Option<String>,
     pub finish_message: Option<String>,
+    grounding_metadata: Option<Json>,
+    citation_metadata: Option<Json>,
+    logprobs_result: Option<Json>,
 }
 
 #[derive(Deserialize)]
@@ -41,6 +44,10 @@ pub(super) struct WirePart {
     pub thought: Option<bool>,
     pub thought_signature: Option<String>,
     pub function_call: Option<FunctionCall>,
+    inline_data: Option<Json>,
+    file_data: Option<Json>,
+    executable_code: Option<Json>,
+    code_execution_result: Option<Json>,
 }
 
 #[derive(Deserialize)]
@@ -140,7 +147,49 @@ pub fn read_answer(body: &[u8]) -> Result<Answer, ProviderError> {
     for event in parts.take_events() {
         answer.add(&event);
     }
-    Ok(answer.into_answer())
+    Ok(Answer { lost: parts.take_lost(), ..answer.into_answer() })
+}
+
+impl Candidate {
+    /// Whether it is the first, which is all that other dialects have.
+    pub fn is_first(&self) -> bool {
+        self.index.unwrap_or(0) == 0
+    }
+
+    /// Names what has no place in an answer: sources, other candidates, and what the provider's own
+    /// tools made.
+    pub fn name_lost(&self, parts: &mut Parts) {
+        if !self.is_first() {
+            let path = format!("response.candidates[{}]", self.index.unwrap_or(0));
+            return parts.lost("choice_dropped", &path);
+        }
+        for (code, field, value) in [
+            ("citations_dropped", "groundingMetadata", &self.grounding_metadata),
+            ("citations_dropped", "citationMetadata", &self.citation_metadata),
+            ("logprobs_dropped", "logprobsResult", &self.logprobs_result),
+        ] {
+            if value.as_ref().is_some_and(says_something) {
+                parts.lost(code, &format!("response.candidates[0].{field}"));
+            }
+        }
+        let content = self.content.as_ref().and_then(|content| content.parts.as_ref());
+        for part in content.into_iter().flatten() {
+            let other = [
+                &part.inline_data,
+                &part.file_data,
+                &part.executable_code,
+                &part.code_execution_result,
+            ];
+            if other.into_iter().any(Option::is_some) {
+                parts.lost("part_dropped", "response.candidates[0].content");
+            }
+        }
+    }
+}
+
+/// Whether it is more than an empty object.
+fn says_something(value: &Json) -> bool {
+    !value.is_null() && value.text().chars().any(|c| !"{} \n\t".contains(c))
 }
 
 impl Response {

@@ -35,7 +35,11 @@ impl Decoder {
             self.stop = Some(Stop::ContentFilter);
         }
         let candidates = chunk.candidates.unwrap_or_default();
-        for candidate in candidates.into_iter().filter(|found| found.index.unwrap_or(0) == 0) {
+        for candidate in candidates {
+            candidate.name_lost(parts);
+            if !candidate.is_first() {
+                continue;
+            }
             let content = candidate.content.and_then(|content| content.parts);
             for part in content.unwrap_or_default() {
                 self.part(part, parts);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Event, Part, PartBody, PartKind, ToolCall};
+use super::{Event, Part, PartBody, PartKind, ToolCall, Warnings};
 use crate::units::TokenCount;
 
 /// A whole answer.
@@ -20,6 +20,8 @@ pub struct Answer {
     pub stop_sequence: Option<String>,
     /// What it used; `None` when the provider did not say.
     pub usage: Option<Usage>,
+    /// What has no place here; paths begin with `response`.
+    pub lost: Warnings,
 }
 
 /// Why an answer ended.

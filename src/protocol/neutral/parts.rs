@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{Event, PartKind, Signature, Stop, Usage};
+use super::{Event, PartKind, Signature, Stop, Usage, Warnings};
 
 /// The events so far and the parts that are open.
 #[derive(Debug, Default)]
@@ -25,6 +25,7 @@ pub struct Parts {
     /// A tool has been called.
     called: bool,
     usage: Option<Usage>,
+    lost: Warnings,
 }
 
 /// An open tool call.
@@ -48,6 +49,16 @@ impl Parts {
     /// Whether the answer has begun.
     pub fn started(&self) -> bool {
         self.started
+    }
+
+    /// Something has no place in events. `path` is that of what has it, in the provider's answer.
+    pub fn lost(&mut self, code: &'static str, path: &str) {
+        self.lost.add(code, path);
+    }
+
+    /// Takes what has no place in events.
+    pub fn take_lost(&mut self) -> Warnings {
+        std::mem::take(&mut self.lost)
     }
 
     /// The number of tool calls and other parts so far.

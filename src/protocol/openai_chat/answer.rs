@@ -9,7 +9,9 @@ use super::{
 use crate::{
     protocol::{
         json::{Json, RawObject, object},
-        neutral::{Answer, Dialect, Part, PartBody, ProviderError, Signature, ToolCall, Usage},
+        neutral::{
+            Answer, Dialect, Part, PartBody, ProviderError, Signature, ToolCall, Usage, Warnings,
+        },
         translate::Show,
     },
     units::is_batch_tier,
@@ -35,6 +37,7 @@ pub(super) struct Choice {
     pub message: Option<Message>,
     pub delta: Option<Message>,
     pub finish_reason: Option<String>,
+    logprobs: Option<Json>,
 }
 
 #[derive(Deserialize, Default)]
@@ -48,6 +51,8 @@ pub(super) struct Message {
     pub thinking_blocks: Option<Vec<Block>>,
     pub tool_calls: Option<Vec<Call>>,
     pub function_call: Option<Function>,
+    annotations: Option<Vec<Json>>,
+    audio: Option<Json>,
 }
 
 #[derive(Deserialize)]
@@ -183,6 +188,33 @@ impl Call {
     }
 }
 
+impl Choice {
+    /// Whether it is the first, which is all that other dialects have.
+    pub fn is_first(&self) -> bool {
+        self.index.unwrap_or(0) == 0
+    }
+
+    /// Names what has no place in an answer.
+    pub fn name_lost(&self, lost: &mut impl FnMut(&'static str, &str)) {
+        if !self.is_first() {
+            return lost(
+                "choice_dropped",
+                &format!("response.choices[{}]", self.index.unwrap_or(0)),
+            );
+        }
+        if self.logprobs.as_ref().is_some_and(|logprobs| !logprobs.is_null()) {
+            lost("logprobs_dropped", "response.choices[0].logprobs");
+        }
+        let Some(message) = self.message.as_ref().or(self.delta.as_ref()) else { return };
+        if message.annotations.as_ref().is_some_and(|annotations| !annotations.is_empty()) {
+            lost("citations_dropped", "response.choices[0].message.annotations");
+        }
+        if message.audio.as_ref().is_some_and(|audio| !audio.is_null()) {
+            lost("audio_dropped", "response.choices[0].message.audio");
+        }
+    }
+}
+
 /// Reads a provider's answer; of several choices the first. A body that is an error object is
 /// that error.
 pub fn read_answer(body: &[u8]) -> Result<Answer, ProviderError> {
@@ -191,13 +223,17 @@ pub fn read_answer(body: &[u8]) -> Result<Answer, ProviderError> {
     if let Some(error) = wire.error.filter(|error| !error.is_null()) {
         return Err(crate::protocol::failure::from_error_value(&error, None));
     }
-    let choice = wire.choices.unwrap_or_default().into_iter().next();
+    let mut lost = Warnings::default();
+    let choices = wire.choices.unwrap_or_default();
+    choices.iter().for_each(|choice| choice.name_lost(&mut |code, path| lost.add(code, path)));
+    let choice = choices.into_iter().next();
     let choice = choice.ok_or_else(|| ProviderError::malformed("it has no choice"))?;
     let mut answer = Answer {
         id: wire.id.unwrap_or_default(),
         model: wire.model.unwrap_or_default(),
         stop: choice.finish_reason.as_deref().map(stop_from).unwrap_or_default(),
         usage,
+        lost,
         ..Answer::default()
     };
     let message = choice.message.unwrap_or_default();

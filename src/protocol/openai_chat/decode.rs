@@ -43,7 +43,11 @@ impl Decoder {
         }
         // Other choices than the first are for a caller of the same dialect only.
         let choices = chunk.choices.unwrap_or_default();
-        for choice in choices.into_iter().filter(|choice| choice.index.unwrap_or(0) == 0) {
+        for choice in choices {
+            choice.name_lost(&mut |code, path| parts.lost(code, path));
+            if !choice.is_first() {
+                continue;
+            }
             if let Some(message) = choice.delta.or(choice.message) {
                 self.message(message, parts);
             }

@@ -12,7 +12,7 @@ use crate::{
         json::{Json, RawObject, object},
         neutral::{
             Answer, Dialect, ErrorKind, Part, PartBody, ProviderError, Signature, Stop, ToolCall,
-            Usage,
+            Usage, Warnings,
         },
         translate::Show,
     },
@@ -52,6 +52,10 @@ pub(super) struct Item {
 pub(super) struct Piece {
     pub text: Option<String>,
     pub refusal: Option<String>,
+    #[serde(default)]
+    annotations: Vec<Json>,
+    #[serde(default)]
+    logprobs: Vec<Json>,
 }
 
 #[derive(Deserialize)]
@@ -122,6 +126,21 @@ impl Response {
 }
 
 impl Item {
+    /// Names what has no place in an answer: citations, and calls of tools that the provider runs.
+    pub fn name_lost(&self, index: u64, lost: &mut impl FnMut(&'static str, &str)) {
+        if !matches!(self.kind.as_str(), "message" | "function_call" | "reasoning") {
+            lost("part_dropped", &format!("response.output[{index}]"));
+        }
+        for piece in self.content.iter().flatten() {
+            if !piece.annotations.is_empty() {
+                lost("citations_dropped", &format!("response.output[{index}].annotations"));
+            }
+            if !piece.logprobs.is_empty() {
+                lost("logprobs_dropped", &format!("response.output[{index}].logprobs"));
+            }
+        }
+    }
+
     /// Its reasoning as text: the whole where it is given, else the summary.
     pub fn reasoning(&self) -> String {
         let join = |pieces: &Option<Vec<Piece>>| {
@@ -145,7 +164,9 @@ pub fn read_answer(body: &[u8]) -> Result<Answer, ProviderError> {
     let output = wire.output.ok_or_else(|| ProviderError::malformed("it has no output"))?;
     let model = wire.model.unwrap_or_default();
     let mut parts = Vec::new();
-    for item in output {
+    let mut lost = Warnings::default();
+    for (at, item) in output.into_iter().enumerate() {
+        item.name_lost(at as u64, &mut |code, path| lost.add(code, path));
         match item.kind.as_str() {
             "message" => {
                 for piece in item.content.into_iter().flatten() {
@@ -173,6 +194,7 @@ pub fn read_answer(body: &[u8]) -> Result<Answer, ProviderError> {
         stop,
         stop_sequence: None,
         usage,
+        lost,
     };
     answer.settle_stop();
     Ok(answer)

@@ -75,6 +75,7 @@ impl Decoder {
             }
             Some("response.output_item.done") => {
                 if let Some(item) = wire.item {
+                    item.name_lost(index, &mut |code, path| parts.lost(code, path));
                     self.item_done(index, &item, parts);
                 }
             }

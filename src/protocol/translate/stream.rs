@@ -9,7 +9,9 @@ use crate::protocol::{
     anthropic, bedrock, cohere,
     event_stream::MessageReader,
     gemini,
-    neutral::{Dialect, ErrorKind, Event, PartKind, ProviderError, Stop, Surface, parts::Parts},
+    neutral::{
+        Dialect, ErrorKind, Event, PartKind, ProviderError, Stop, Surface, Warnings, parts::Parts,
+    },
     openai_chat, openai_completions, openai_responses,
     sse::FrameReader,
 };
@@ -119,6 +121,11 @@ impl StreamDecoder {
     /// Whether the answer failed: an error has been given out.
     pub fn failed(&self) -> bool {
         self.state == State::Failed
+    }
+
+    /// Takes what has had no place in the events so far; paths begin with `response`.
+    pub fn take_lost(&mut self) -> Warnings {
+        self.parts.take_lost()
     }
 
     /// Whether the caller could see anything yet: until then another model may be tried.
