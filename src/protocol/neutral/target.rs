@@ -5,7 +5,7 @@ use sha2::{Digest as _, Sha256};
 use super::{
     Conversation, Dialect, Effort, Reasoning, Sampling, Signature, Traits, Tuning, Warnings,
 };
-use crate::protocol::json::RawObject;
+use crate::protocol::json::{Json, RawObject};
 
 /// The model that a request is written for, and what it can take.
 #[derive(Debug, Clone, PartialEq)]
@@ -160,6 +160,20 @@ const OPENAI_SHARED: [&str; 8] = [
     "verbosity",
 ];
 
+/// Values that ask for what happens anyway: left out, they are no loss (the same reference).
+const DEFAULTS: [(&str, &str); 10] = [
+    ("background", "false"),
+    ("include", "[]"),
+    ("logit_bias", "{}"),
+    ("logprobs", "false"),
+    ("metadata", "{}"),
+    ("modalities", r#"["text"]"#),
+    ("service_tier", r#""auto""#),
+    ("store", "false"),
+    ("top_logprobs", "0"),
+    ("truncation", r#""disabled""#),
+];
+
 /// Longest name of a user that OpenAI takes (its error message, "maximum length 64"). What
 /// Claude Code sends is longer.
 const MAX_USER_BYTES: usize = 64;
@@ -192,9 +206,14 @@ impl Conversation {
                 openai(self.origin) && openai(dialect) && OPENAI_SHARED.contains(&name.as_str());
             if self.origin == dialect || shared {
                 body.put(name, value);
-            } else {
+            } else if !is_default(name, value) {
                 warnings.add("field_dropped", name.clone());
             }
         }
     }
+}
+
+fn is_default(name: &str, value: &Json) -> bool {
+    let default = DEFAULTS.iter().find(|(known, _)| *known == name);
+    default.is_some_and(|(_, default)| Json::parse(default).as_ref() == Some(value))
 }

@@ -142,6 +142,8 @@ fn assistant(message: &mut Fields, warnings: &mut Warnings) -> Result<Vec<Part>,
         }));
     }
     parts.extend(content(message, "content", warnings)?);
+    // Where it came from has been said.
+    message.take("annotations");
     if let Some(refusal) = message.optional::<String>("refusal")? {
         parts.push(Part::new(PartBody::Refusal(refusal)));
     }

@@ -164,6 +164,22 @@ mod tests {
     const QUESTION: &str = r#""messages":[{"role":"user","content":"x"}]"#;
 
     #[test]
+    fn what_asks_for_what_happens_anyway_is_no_loss() {
+        let body = |fields: &str| {
+            format!(r#"{{"model":"m","messages":[{{"role":"user","content":"Hi"}}],{fields}}}"#)
+        };
+        let warnings = |fields: &str| {
+            let read = read_request(Surface::OpenAiChat, body(fields).as_bytes()).unwrap();
+            write_request(&read, &Target::new(Dialect::Anthropic, "m")).warnings.to_string()
+        };
+        let defaults =
+            r#""logprobs": false, "store":false,"modalities":[ "text" ],"logit_bias":{}"#;
+        assert_eq!(warnings(defaults), "");
+        let asked = r#""logprobs":true,"modalities":["text","audio"]"#;
+        assert_eq!(warnings(asked), "field_dropped:logprobs, field_dropped:modalities");
+    }
+
+    #[test]
     fn no_tool_is_offered_to_bedrock_when_none_may_be_called() {
         let none = format!(r#"{QUESTION},"tool_choice":"none""#);
         let (body, warnings) = with_tools(&none, Dialect::Bedrock);
