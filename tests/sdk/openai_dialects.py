@@ -231,6 +231,37 @@ def responses_tool_stream(client, model):
           for item in final.output if item.type == "function_call")
 
 
+@check(over=[model for model in MODELS if not model.startswith("responder")])
+def agent_tools(client, model):
+    """a coding agent's tools: one that takes a text, one in a namespace; whole and streamed"""
+    tools = [
+        {"type": "custom", "name": "apply_patch", "description": "Changes files.",
+         "format": {"type": "grammar", "syntax": "lark", "definition": "start: /.+/"}},
+        {"type": "namespace", "name": "mcp__docs", "description": "The handbook.",
+         "tools": [{"type": "function", "name": "search", "strict": False, "parameters": CITY}]},
+    ]
+    asked = [{"role": "user", "content": "Please use apply_patch and mcp__docs__search."}]
+    first = client.responses.create(model=model, input=asked, tools=tools, store=False)
+    with client.responses.stream(model=model, input=asked, tools=tools) as stream:
+        events = list(stream)
+    streamed = events[-1].response
+    outputs = []
+    for answer in first, streamed:
+        patch, search = [item for item in answer.output if item.type.endswith("call")]
+        assert (patch.type, patch.name) == ("custom_tool_call", "apply_patch"), patch
+        assert patch.input and not patch.input.startswith("{"), patch
+        assert (search.type, search.name, search.namespace) == (
+            "function_call", "search", "mcp__docs"), search
+        outputs = [{"type": "custom_tool_call_output", "call_id": patch.call_id, "output": "patched"},
+                   {"type": "function_call_output", "call_id": search.call_id, "output": "found"}]
+    deltas = [e.delta for e in events if e.type == "response.custom_tool_call_input.delta"]
+    done = [e.input for e in events if e.type == "response.custom_tool_call_input.done"]
+    assert ["".join(deltas)] == done and done[0], events
+    last = client.responses.create(
+        model=model, input=[*asked, *streamed.output, *outputs], tools=tools, store=False)
+    assert "found" in last.output_text, last
+
+
 @check(over=MODELS)
 def responses_parse(client, model):
     """responses.parse() with a nested model"""
