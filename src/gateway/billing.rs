@@ -269,7 +269,7 @@ impl Settlement {
         };
         let reserved = account.reserve(&card.name, &demand, &row).await;
         self.account = Some(account);
-        reserved
+        reserved.map_err(|error| error.named(self.caller()))
     }
 }
 

@@ -22,6 +22,7 @@ use crate::{
     ledger::{
         Account,
         row::{self, Row},
+        tenant::Tenant,
     },
     policy::ModelCard,
     protocol::incoming::Incoming,
@@ -291,6 +292,11 @@ impl Settlement {
     /// How much pace the caller's limits leave.
     pub fn pace(&self) -> Paces {
         self.account.as_ref().map(Account::pace).unwrap_or_default()
+    }
+
+    /// Whose request it is.
+    pub(super) fn caller(&self) -> Option<&Tenant> {
+        self.info.caller.as_deref()
     }
 
     /// When the request had been read, milliseconds since 1970.

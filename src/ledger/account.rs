@@ -7,7 +7,7 @@ use super::{
     counting::Hold,
     meter::{Amounts, Demand, Pace, Refusal},
     row::Row,
-    tenant::{Level, Scope},
+    tenant::{Level, Scope, Tenant},
 };
 
 /// Opened for a request that may be forwarded. Whoever holds it must [`Self::close`] it; an
@@ -34,6 +34,16 @@ pub enum ReserveError {
     /// The ledger cannot keep its word: too much waits for the store, or the disk refuses.
     #[error("the ledger is not available: {0}")]
     Unavailable(String),
+}
+
+impl ReserveError {
+    /// The same with the name of the caller's key or group that it is about.
+    pub fn named(mut self, caller: Option<&Tenant>) -> Self {
+        if let (Self::Refused(refusal), Some(caller)) = (&mut self, caller) {
+            refusal.whose = caller.name_of(&refusal.budget.scope).map(str::to_owned);
+        }
+        self
+    }
 }
 
 impl Account {

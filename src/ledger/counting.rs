@@ -167,6 +167,7 @@ impl Ledger {
                     locked(&self.meters).refused_elsewhere(id, scopes, all, back_in, now);
                     return Err(ReserveError::Refused(Box::new(Refusal {
                         budget: Arc::clone(&view.budget),
+                        whose: None,
                         left: left.max(0),
                         needed,
                         kept: view.kept,

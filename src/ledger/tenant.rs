@@ -243,6 +243,18 @@ pub struct Named {
 }
 
 impl Tenant {
+    /// What people call the key, or the group above it, that this scope is.
+    pub fn name_of(&self, scope: &Scope) -> Option<&str> {
+        let group = match scope.level {
+            Level::Organisation => &self.organisation,
+            Level::Team => &self.team,
+            Level::Project => &self.project,
+            Level::Key => return (self.key.id == scope.id).then_some(&self.key.name),
+            Level::Model => return None,
+        };
+        group.as_ref().filter(|group| group.id == scope.id).map(|group| group.name.as_str())
+    }
+
     /// The key's scope and those above it.
     pub fn scopes(&self) -> Vec<Scope> {
         let groups = [

@@ -337,6 +337,12 @@ async fn an_attempt_whose_answer_breaks_off_is_charged_for_beside_the_one_that_s
 async fn a_spent_budget_is_a_402_that_says_whose_and_until_when() {
     let office = Office::open("").await;
     let secret = office.key("k", Restrictions::default()).await;
+    office
+        .ledger()
+        .store()
+        .update_key(&actor(), "k", |key| key.name = "alice".to_owned())
+        .await
+        .unwrap();
     office.budget(budget("b", of_key("k"), Unit::Tokens, 60)).await;
     let ask = || office.chat(&secret, json!({"model": "small", "max_tokens": 10}));
     let mut served = 0;
@@ -357,7 +363,7 @@ async fn a_spent_budget_is_a_402_that_says_whose_and_until_when() {
         ("policy_budget_exhausted", Some("insufficient_quota"))
     );
     assert!(
-        body["error"]["message"].as_str().unwrap().contains("key:k (60 tokens per day)"),
+        body["error"]["message"].as_str().unwrap().contains("key:alice (60 tokens per day)"),
         "{body}"
     );
     let (used, reserved) = office.ledger().budget_state("b").await.unwrap();

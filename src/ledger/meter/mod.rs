@@ -225,7 +225,7 @@ impl Meter {
         };
         self.refused(caller, 1, retry_after_ms, now_ms);
         let (budget, left) = (Arc::clone(&self.budget), left.max(0));
-        Err(Box::new(Refusal { budget, left, needed, kept, retry_after_ms }))
+        Err(Box::new(Refusal { budget, whose: None, left, needed, kept, retry_after_ms }))
     }
 
     /// Remembers that a caller was refused who may come back.

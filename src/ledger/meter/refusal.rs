@@ -16,6 +16,8 @@ use crate::{
 pub struct Refusal {
     /// Which.
     pub budget: Arc<Budget>,
+    /// What people call its key or group; `None` shows the id.
+    pub whose: Option<String>,
     /// What it could still give, at least 0.
     pub left: i64,
     /// What the request needs of it.
@@ -26,10 +28,11 @@ pub struct Refusal {
     pub retry_after_ms: Option<i64>,
 }
 
-/// `the day's budget of key:key_1 has $0.0005 left of $0.01, and this request may cost $0.002`
+/// `the day's budget of key:alice has $0.0005 left of $0.01, and this request may cost $0.002`
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Budget { unit, amount, window, scope, kind, .. } = self.budget.as_ref();
+        let scope = format!("{}:{}", scope.level.name(), self.whose.as_ref().unwrap_or(&scope.id));
         let (left, needed) = (self.left, self.needed);
         let shown = |amount: i64| match unit {
             Unit::NanoUsd => format!("${}", NanoUsd(amount)),
