@@ -22,6 +22,8 @@ use super::{
 /// Bytes of an error body that are read (chosen: error objects are far smaller; HTML pages are
 /// cut).
 const MAX_ERROR_BYTES: usize = 64 * 1024;
+/// How long the body of an error is waited for: its status says what to do next (chosen).
+const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(2);
 /// The version of Anthropic's API that is asked for when the caller names none.
 const ANTHROPIC_VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
 
@@ -240,13 +242,16 @@ impl Attempt {
         let status = self.response.status().as_u16();
         let retry_after = retry_after(self.headers());
         let mut body = BytesMut::new();
-        while let Ok(Some(chunk)) = self.chunk(None).await {
-            let room = MAX_ERROR_BYTES - body.len();
-            body.extend_from_slice(chunk.get(..room.min(chunk.len())).unwrap_or_default());
-            if body.len() >= MAX_ERROR_BYTES {
-                break;
+        let read = async {
+            while let Ok(Some(chunk)) = self.chunk(None).await {
+                let room = MAX_ERROR_BYTES - body.len();
+                body.extend_from_slice(chunk.get(..room.min(chunk.len())).unwrap_or_default());
+                if body.len() >= MAX_ERROR_BYTES {
+                    break;
+                }
             }
-        }
+        };
+        drop(tokio::time::timeout(ERROR_BODY_TIMEOUT, read).await);
         UpstreamError::of_status(status, retry_after, body.freeze())
     }
 }

@@ -53,6 +53,34 @@ async fn a_stream_that_breaks_before_its_first_content_falls_back() {
     }
 }
 
+/// A 503 that begins its body and never ends it.
+async fn stalled_error() -> axum::response::Response {
+    use futures_util::StreamExt as _;
+    let begin = futures_util::stream::iter([Ok::<_, std::io::Error>("{\"error\":")]);
+    let body = axum::body::Body::from_stream(begin.chain(futures_util::stream::pending()));
+    axum::response::Response::builder().status(503).body(body).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_errors_body_that_stalls_does_not_hold_the_next_model_up() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let stalls = format!("http://{}/v1", listener.local_addr().unwrap());
+    let router = axum::Router::new().fallback(stalled_error);
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    // The deadlines that would end it are beyond the test's own.
+    let config = format!(
+        "{}[providers.stalls]\nbase_url = \"{stalls}\"\nretries = 0\nidle_timeout_ms = 600000\n\
+         first_byte_timeout_ms = 600000\ntotal_timeout_ms = 900000\n",
+        TWO_TIERS.replacen("provider = \"local\"", "provider = \"stalls\"", 1)
+    );
+    let house = House::open(&config).await;
+    let answered =
+        tokio::time::timeout(std::time::Duration::from_secs(120), house.chat(json!({})).send());
+    let response = answered.await.expect("the next model is asked").unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(header(&response, "x-weighbridge-model"), "large");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn when_every_model_fails_the_last_failure_is_told() {
     for (script, status, code) in [
