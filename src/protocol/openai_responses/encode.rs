@@ -127,12 +127,12 @@ impl Encoder {
 
     fn arguments(&mut self, index: usize, fragment: &str, out: &mut Vec<u8>) {
         let (name, delta) = match self.unpackers.get_mut(&index) {
-            Some(unpacker) => ("response.custom_tool_call_input.delta", unpacker.push(fragment)),
+            Some(unpacker) => match unpacker.push(fragment) {
+                text if text.is_empty() => return,
+                text => ("response.custom_tool_call_input.delta", text),
+            },
             None => ("response.function_call_arguments.delta", fragment.to_owned()),
         };
-        if delta.is_empty() && self.unpackers.contains_key(&index) {
-            return;
-        }
         let mut fields = self.place(index);
         fields.put("delta", &delta);
         self.put(name, fields, out);

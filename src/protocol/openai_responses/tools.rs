@@ -1,5 +1,5 @@
-//! The tools of a request. Functions are functions everywhere; groups of them (`namespace`) and tools
-//! that take a text (`custom`) only here: coding agents use both.
+//! The tools of a request. Functions are functions everywhere; groups of tools (`namespace`) exist
+//! only here, and tools that take a text (`custom`) only in OpenAI's dialects. Coding agents use both.
 
 use std::collections::HashSet;
 
