@@ -92,16 +92,28 @@ impl Unpacker {
         }
     }
 
+    /// The text of what is held, as far as its characters are whole.
     fn unescaped(&mut self) -> String {
-        let (end, closed) = whole_characters(&self.held);
-        let text = self.held.get(..end).unwrap_or_default();
-        // Escapes that JSON does not have are kept as they are.
-        let text = serde_json::from_str(&format!("\"{text}\"")).unwrap_or_else(|_| text.to_owned());
-        self.held.drain(..end);
-        if closed {
-            self.held.clear();
-            self.state = State::After;
+        let mut text = String::new();
+        let mut at = 0;
+        loop {
+            let rest = self.held.get(at..).unwrap_or_default();
+            let plain = rest.find(['"', '\\']).unwrap_or(rest.len());
+            text.push_str(rest.get(..plain).unwrap_or_default());
+            at += plain;
+            let rest = rest.get(plain..).unwrap_or_default();
+            if rest.starts_with('"') {
+                self.state = State::After;
+                at = self.held.len();
+                break;
+            }
+            let Some(escape) = escape(rest) else { break };
+            // What JSON does not know as an escape is kept as it is.
+            let character = serde_json::from_str(&format!("\"{escape}\""));
+            text.push_str(&character.unwrap_or_else(|_| escape.to_owned()));
+            at += escape.len();
         }
+        self.held.drain(..at);
         text
     }
 }
@@ -114,52 +126,66 @@ enum Opening {
     Other,
 }
 
-/// Looks for `{"input":"`, with any space between.
+/// The longest opening, spaces included (chosen: it is looked through again at each fragment).
+const MAX_OPENING: usize = 256;
+
+/// Looks for `{"input":"`, with some space between.
 fn after_opening(arguments: &str) -> Opening {
     let mut rest = arguments;
     for token in ["{", "\"input\"", ":", "\""] {
         rest = rest.trim_ascii_start();
         match rest.strip_prefix(token) {
             Some(after) => rest = after,
-            None if token.starts_with(rest) => return Opening::Unfinished,
+            None if token.starts_with(rest) && arguments.len() <= MAX_OPENING => {
+                return Opening::Unfinished;
+            }
             None => return Opening::Other,
         }
     }
-    Opening::At(arguments.len() - rest.len())
-}
-
-/// Where the whole characters of a JSON string's inside end, and whether its closing quote follows.
-fn whole_characters(inside: &str) -> (usize, bool) {
-    let bytes = inside.as_bytes();
-    let mut at = 0;
-    while let Some(byte) = bytes.get(at) {
-        let length = match byte {
-            b'"' => return (at, true),
-            b'\\' => match bytes.get(at + 1) {
-                Some(b'u') if is_first_of_two(bytes, at) => 12,
-                Some(b'u') => 6,
-                _ => 2,
-            },
-            _ => 1,
-        };
-        if at + length > bytes.len() {
-            return (at, false);
-        }
-        at += length;
+    match arguments.len() - rest.len() {
+        start if start <= MAX_OPENING => Opening::At(start),
+        _ => Opening::Other,
     }
-    (at, false)
 }
 
-/// Whether the escape at `at` is the first half of a character beyond U+FFFF, whose other half may
-/// follow.
-fn is_first_of_two(bytes: &[u8], at: usize) -> bool {
-    let start = bytes.get(at + 2..at + 4);
-    matches!(start, Some([b'd' | b'D', b'8' | b'9' | b'a' | b'A' | b'b' | b'B']))
-        && bytes.get(at + 6).is_none_or(|next| *next == b'\\')
+/// The escape that this begins with: both halves of a character beyond U+FFFF. `None` when it may go
+/// on.
+fn escape(rest: &str) -> Option<&str> {
+    let Some(digits) = rest.strip_prefix("\\u") else {
+        let mut ends = rest.char_indices().skip(1);
+        let (start, character) = ends.next()?;
+        return rest.get(..start + character.len_utf8());
+    };
+    let first = hex_digits(digits);
+    let after = digits.get(first..).unwrap_or_default();
+    if first < 4 {
+        return if after.is_empty() { None } else { rest.get(..2 + first) };
+    }
+    if !is_first_of_two(digits) {
+        return rest.get(..6);
+    }
+    match after.strip_prefix("\\u").map(|digits| (hex_digits(digits), digits.len())) {
+        Some((4, _)) => rest.get(..12),
+        Some((second, length)) if second == length => None,
+        None if matches!(after, "" | "\\") => None,
+        _ => rest.get(..6),
+    }
+}
+
+/// How many of the first four are hexadecimal digits.
+fn hex_digits(text: &str) -> usize {
+    text.bytes().take(4).take_while(u8::is_ascii_hexdigit).count()
+}
+
+/// Whether the digits are those of the first half of a character beyond U+FFFF.
+fn is_first_of_two(digits: &str) -> bool {
+    matches!(digits.as_bytes(), [b'd' | b'D', b'8' | b'9' | b'a' | b'A' | b'b' | b'B', ..])
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -181,6 +207,30 @@ mod tests {
                     assert_eq!(out, text_in, "{arguments} cut at {cut}");
                 }
             }
+        }
+    }
+
+    proptest! {
+        /// Any text, its arguments in fragments of any size.
+        #[test]
+        fn any_text_comes_back(text_in in any::<String>(), size in 1usize..9) {
+            let arguments: Vec<char> = arguments(&text_in).chars().collect();
+            let mut unpacker = Unpacker::default();
+            let fragments = arguments.chunks(size).map(String::from_iter);
+            let out: String = fragments.map(|fragment| unpacker.push(&fragment)).collect();
+            prop_assert_eq!(out, text_in);
+        }
+
+        /// Whatever a model writes, in fragments it gives what it gives whole.
+        #[test]
+        fn fragments_give_what_the_whole_gives(
+            inside in r#"[a\\\\"u0dDeE8é {}:]{0,24}"#,
+            is_opened in any::<bool>(),
+        ) {
+            let arguments = if is_opened { format!("{{\"input\":\"{inside}") } else { inside };
+            let mut unpacker = Unpacker::default();
+            let out: String = arguments.chars().map(|c| unpacker.push(&c.to_string())).collect();
+            prop_assert_eq!(out, text(&arguments));
         }
     }
 
