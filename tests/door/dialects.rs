@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::house::{House, header, json_of};
+use crate::house::{House, header, json_of, serve};
 
 /// One provider of each kind, at one scripted upstream, and a model `m-KIND` at each.
 /// `{script}` is what the models do; `{root}` the upstream's address without a path.
@@ -370,10 +370,7 @@ async fn cited(body: String) -> axum::response::Response {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_answer_loses_is_named_and_counted_too() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let root = format!("http://{}", listener.local_addr().unwrap());
-    let router = axum::Router::new().fallback(cited);
-    tokio::spawn(async move { axum::serve(listener, router).await });
+    let root = serve(axum::Router::new().fallback(cited)).await;
     let config = format!(
         "[server]\nlisten = \"127.0.0.1:0\"\n[providers.claude]\ndialect = \"anthropic\"\n\
          base_url = \"{root}\"\napi_key_env = \"TEST_KEY_claude\"\n\

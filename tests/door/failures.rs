@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::house::{House, TWO_TIERS, header, json_of};
+use crate::house::{House, TWO_TIERS, header, json_of, serve};
 
 /// `{small}` and `{large}` are the scripts of the two models.
 fn scripted(small: &str, large: &str) -> String {
@@ -63,13 +63,10 @@ async fn stalled_error() -> axum::response::Response {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_errors_body_that_stalls_does_not_hold_the_next_model_up() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let stalls = format!("http://{}/v1", listener.local_addr().unwrap());
-    let router = axum::Router::new().fallback(stalled_error);
-    tokio::spawn(async move { axum::serve(listener, router).await });
+    let stalls = serve(axum::Router::new().fallback(stalled_error)).await;
     // The deadlines that would end it are beyond the test's own.
     let config = format!(
-        "{}[providers.stalls]\nbase_url = \"{stalls}\"\nretries = 0\nidle_timeout_ms = 600000\n\
+        "{}[providers.stalls]\nbase_url = \"{stalls}/v1\"\nretries = 0\nidle_timeout_ms = 600000\n\
          first_byte_timeout_ms = 600000\ntotal_timeout_ms = 900000\n",
         TWO_TIERS.replacen("provider = \"local\"", "provider = \"stalls\"", 1)
     );

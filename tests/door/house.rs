@@ -218,6 +218,14 @@ impl House {
     }
 }
 
+/// Serves these routes for as long as the test runs; returns `http://ADDRESS:PORT`.
+pub async fn serve(router: axum::Router) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let root = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    root
+}
+
 /// A response header as text; empty when absent.
 pub fn header(response: &Response, name: &str) -> String {
     response.headers().get(name).map_or("", |value| value.to_str().unwrap()).to_owned()

@@ -8,11 +8,10 @@ use std::{
 use axum::{Router, extract::State, http::Uri};
 use reqwest::Response;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 
 use crate::{
     dialects::{EVERY_KIND, SURFACES, Surface},
-    house::{House, header, json_of},
+    house::{House, header, json_of, serve},
 };
 
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR a lorry";
@@ -66,10 +65,7 @@ impl Host {
     async fn open() -> Self {
         let asked: Arc<Mutex<Vec<String>>> = Arc::default();
         let router = Router::new().fallback(picture).with_state(Arc::clone(&asked));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let root = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { root, asked }
+        Self { root: serve(router).await, asked }
     }
 
     fn url(&self, path: &str) -> String {

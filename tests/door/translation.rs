@@ -219,6 +219,21 @@ fn tools_that_only_the_callers_dialect_has_are_offered_to_it_as_they_came() {
     }
 }
 
+/// The older list of functions stands beside them, as it is offered today.
+#[test]
+fn functions_of_the_older_list_stay_beside_tools_that_take_a_text() {
+    let body = br#"{"model":"m","messages":[{"role":"user","content":"Hi"}],
+        "tools":[{"type":"custom","custom":{"name":"patch"}}],"functions":[{"name":"old"}]}"#;
+    let conversation = read_request(Surface::OpenAiChat, body).unwrap();
+    let written = write_request(&conversation, &Target::new(Dialect::OpenAiChat, "m")).body;
+    let written: serde_json::Value = serde_json::from_slice(&written).unwrap();
+    let expected = serde_json::json!([
+        {"type": "custom", "custom": {"name": "patch"}},
+        {"type": "function", "function": {"name": "old"}},
+    ]);
+    assert_eq!(written["tools"], expected);
+}
+
 /// What callers see of calls of such tools, whole and streamed.
 #[test]
 fn calls_are_shown_as_calls_of_what_was_offered() {

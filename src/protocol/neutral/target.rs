@@ -3,7 +3,8 @@
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Conversation, Dialect, Effort, Reasoning, Sampling, Signature, Traits, Tuning, Warnings,
+    Conversation, Dialect, Effort, KnownTools, Reasoning, Sampling, Signature, ToolChoice, Traits,
+    Tuning, Warnings,
 };
 use crate::protocol::json::{Json, RawObject};
 
@@ -190,6 +191,32 @@ impl Conversation {
         warnings.add("user_hashed", "user");
         let digest = Sha256::digest(user.as_bytes());
         Some(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// Writes the tools and which of them must be called, in the words that OpenAI's two dialects share.
+    /// A caller of the same dialect gets those that it alone has (`known`) offered as they came, others
+    /// what `written` makes of them; `named` is the choice of one tool.
+    pub(in crate::protocol) fn put_openai_tools(
+        &self,
+        known: &KnownTools,
+        body: &mut RawObject,
+        written: impl FnOnce() -> Vec<Json>,
+        named: impl FnOnce(&str) -> RawObject,
+    ) {
+        let tools = if known.is_empty() { written() } else { self.tools_as_offered.clone() };
+        if tools.is_empty() {
+            // Servers refuse a choice among no tools.
+            return;
+        }
+        body.put("tools", &tools);
+        match &self.tool_choice {
+            Some(ToolChoice::Auto) => body.put("tool_choice", "auto"),
+            Some(ToolChoice::None) => body.put("tool_choice", "none"),
+            Some(ToolChoice::Required) => body.put("tool_choice", "required"),
+            Some(ToolChoice::Named(name)) => body.put("tool_choice", &named(name)),
+            None => {}
+        }
+        body.put_some("parallel_tool_calls", &self.parallel_tool_calls);
     }
 
     /// Carries the caller's unknown fields where the other side can know them, and names them

@@ -2,7 +2,7 @@
 
 use crate::protocol::{
     fields::{Fields, RequestError, StringOrParts},
-    json::Json,
+    json::{Json, object},
     neutral::{
         Conversation, Dialect, Effort, Format, Function, KnownAs, Part, PartBody, Reasoning, Role,
         Signature, Source, Tool, ToolCall, ToolChoice, ToolResult, Turn, Warnings, freeform,
@@ -273,12 +273,15 @@ fn tools(body: &mut Fields, read: &mut Conversation) -> Result<(), RequestError>
         tools.push(Tool::Function(Function { cache, path, ..function }));
         tool.warn_rest(&mut read.warnings);
     }
-    read.offer(tools, whole);
+    // The older list, and how its functions are offered today.
     for definition in body.objects("functions")? {
         let path = definition.path().to_owned();
+        let offered = object! { "type": "function", "function": definition.to_json() };
+        whole.push(Json::of(&offered));
         let function = function(definition, &mut read.warnings)?;
-        read.tools.push(Tool::Function(Function { path, ..function }));
+        tools.push(Tool::Function(Function { path, ..function }));
     }
+    read.offer(tools, whole);
     let choice = body.take("tool_choice").or_else(|| body.take("function_call"));
     if let Some(choice) = choice {
         read.tool_choice = tool_choice(&choice);

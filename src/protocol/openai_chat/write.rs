@@ -4,7 +4,7 @@ use crate::protocol::{
     json::{Json, RawObject, object},
     neutral::{
         Conversation, Dialect, Format, KnownTools, Part, PartBody, Role, Signature, Source, Target,
-        Tool, ToolChoice, ToolResult, Turn, Warnings, Written,
+        Tool, ToolResult, Turn, Warnings, Written,
         freeform::{self, is_freeform},
         portable_id, short_id,
         target::part_path,
@@ -57,7 +57,12 @@ pub fn write_request(conversation: &Conversation, target: &Target<'_>) -> Writte
     body.put_some("n", &sampling.n);
     body.put_list("stop", target.stops(conversation, &mut warnings));
     body.put_some("user", &conversation.openai_user(&mut warnings));
-    tools(conversation, &known, &mut body, &mut warnings);
+    conversation.put_openai_tools(
+        &known,
+        &mut body,
+        || written_tools(conversation, &mut warnings),
+        |name| named_choice(name, &known),
+    );
     if let Some(format) = &conversation.format {
         body.put("response_format", &format_object(format));
     }
@@ -303,34 +308,12 @@ pub(super) fn put_call(call: &mut RawObject, name: &str, arguments: &str, known:
     }
 }
 
-fn tools(
-    conversation: &Conversation,
-    known: &KnownTools,
-    body: &mut RawObject,
-    warnings: &mut Warnings,
-) {
-    let tools = match known.is_empty() {
-        true => written_tools(conversation, warnings),
-        false => conversation.tools_as_offered.clone(),
-    };
-    body.put_list("tools", &tools);
-    if tools.is_empty() {
-        // Servers refuse a choice among no tools.
-        return;
-    }
-    match &conversation.tool_choice {
-        Some(ToolChoice::Auto) => body.put("tool_choice", "auto"),
-        Some(ToolChoice::None) => body.put("tool_choice", "none"),
-        Some(ToolChoice::Required) => body.put("tool_choice", "required"),
-        Some(ToolChoice::Named(name)) => {
-            let kind = if is_freeform(known.get(name)) { "custom" } else { "function" };
-            let mut choice = object! { "type": kind };
-            choice.put(kind, &object! { "name": name });
-            body.put("tool_choice", &choice);
-        }
-        None => {}
-    }
-    body.put_some("parallel_tool_calls", &conversation.parallel_tool_calls);
+/// The choice of this tool.
+fn named_choice(name: &str, known: &KnownTools) -> RawObject {
+    let kind = if is_freeform(known.get(name)) { "custom" } else { "function" };
+    let mut choice = object! { "type": kind };
+    choice.put(kind, &object! { "name": name });
+    choice
 }
 
 fn written_tools(conversation: &Conversation, warnings: &mut Warnings) -> Vec<Json> {

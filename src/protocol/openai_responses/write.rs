@@ -8,8 +8,7 @@ use crate::protocol::{
     json::{Json, RawObject, object},
     neutral::{
         Conversation, Dialect, Format, KnownTools, Part, PartBody, Role, Source, Target, Tool,
-        ToolChoice, ToolResult, Turn, Warnings, Written, freeform::is_freeform, portable_id,
-        target::part_path,
+        ToolResult, Turn, Warnings, Written, freeform::is_freeform, portable_id, target::part_path,
     },
 };
 
@@ -52,7 +51,12 @@ pub fn write_request(conversation: &Conversation, target: &Target<'_>) -> Writte
     body.put_some("max_output_tokens", &conversation.max_output_tokens);
     sampling(conversation, target, &mut body, &mut warnings);
     body.put_some("user", &conversation.openai_user(&mut warnings));
-    tools(conversation, &known, &mut body, &mut warnings);
+    conversation.put_openai_tools(
+        &known,
+        &mut body,
+        || written_tools(conversation, &mut warnings),
+        |name| named_choice(name, known.get(name)),
+    );
     let mut text = RawObject::default();
     if let Some(format) = &conversation.format {
         text.put("format", &format_object(format));
@@ -305,32 +309,6 @@ fn sampling(
             warnings.add("sampling_dropped", name);
         }
     }
-}
-
-fn tools(
-    conversation: &Conversation,
-    known: &KnownTools,
-    body: &mut RawObject,
-    warnings: &mut Warnings,
-) {
-    let tools = match known.is_empty() {
-        true => written_tools(conversation, warnings),
-        false => conversation.tools_as_offered.clone(),
-    };
-    body.put_list("tools", &tools);
-    if tools.is_empty() {
-        return;
-    }
-    match &conversation.tool_choice {
-        Some(ToolChoice::Auto) => body.put("tool_choice", "auto"),
-        Some(ToolChoice::None) => body.put("tool_choice", "none"),
-        Some(ToolChoice::Required) => body.put("tool_choice", "required"),
-        Some(ToolChoice::Named(name)) => {
-            body.put("tool_choice", &named_choice(name, known.get(name)));
-        }
-        None => {}
-    }
-    body.put_some("parallel_tool_calls", &conversation.parallel_tool_calls);
 }
 
 fn written_tools(conversation: &Conversation, warnings: &mut Warnings) -> Vec<Json> {
