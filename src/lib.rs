@@ -10,7 +10,7 @@
 //! | rooms | [`classify`] | text → embedding → calibrated score; the scoring queue |
 //! | rooms | [`policy`] | score + needs + table → decision; pure |
 //! | rooms | [`upstream`] | providers: addresses, credentials, retries, breakers, one attempt at a time, errors that say who failed |
-//! | rooms | [`images`] | images that callers name by address: from where they may come, how they are fetched |
+//! | rooms | [`media`] | images and documents that callers name by address: from where they may come, how they are fetched |
 //! | rooms | [`ledger`] | keys, budgets, limits, reservations, what was spent |
 //! | rooms | [`telemetry`] | metric names, the log |
 //! | composition | [`config`] | TOML → checked configuration, or every problem with its position |
@@ -41,8 +41,8 @@ pub mod config;
 pub mod evaluate;
 pub mod fuzz;
 pub mod gateway;
-pub mod images;
 pub mod ledger;
+pub mod media;
 pub mod mock;
 pub mod policy;
 pub mod protocol;

@@ -10,8 +10,8 @@ use super::{
     card,
     catalogue::{LOCAL_FILE, Models},
     declared::declared,
-    images::images,
     ledger::{ledger, redis},
+    media::fetching,
     provider::{catalogued, provider},
     reader::{Located, Problem, Report, Section, did_you_mean},
     tls::tls,
@@ -48,7 +48,8 @@ pub fn build(text: &str, directory: &Path, environment: Environment<'_>) -> (Con
         ..Config::default()
     };
     let max_body_bytes = config.server.max_body_bytes;
-    config.images = root.section("images").and_then(|section| images(section, max_body_bytes));
+    let fetching = |name| fetching(root.section(name)?, max_body_bytes);
+    (config.images, config.documents) = (fetching("images"), fetching("documents"));
     if let Some(section) = root.section("redis") {
         let span = section.span();
         let redis = redis(section);

@@ -12,8 +12,8 @@ mod card;
 pub mod catalogue;
 mod declared;
 pub mod environment;
-mod images;
 mod ledger;
+mod media;
 mod provider;
 mod reader;
 mod secrets;
@@ -36,8 +36,8 @@ pub use tls::{Tls, tls_files_named_in};
 
 use crate::{
     classify::{model::LoadOptions, queue::QueueSettings},
-    images::ImageSettings,
     ledger::{LedgerSettings, declared::Declared},
+    media::FetchSettings,
     policy::{ModelCard, Policy},
     telemetry::decisions::DecisionLogSettings,
     upstream::Provider,
@@ -51,7 +51,9 @@ pub struct Config {
     /// The classifier inside the process.
     pub classifier: ClassifierConfig,
     /// How images that callers name by address are fetched; `None` fetches none.
-    pub images: Option<ImageSettings>,
+    pub images: Option<FetchSettings>,
+    /// The same of documents.
+    pub documents: Option<FetchSettings>,
     /// Where decisions are logged.
     pub decisions: DecisionLogSettings,
     /// Keys, budgets and spend; `None` keeps none.

@@ -45,6 +45,9 @@ listen = "127.0.0.1:8080"
 # timeout_ms = 10000                   # for all images of a request
 # allow_hosts = ["images.example.com", "*.example.org"]  # only these; default: every public host
 
+# [documents]                          # PDFs by address: the same settings as under [images]
+# fetch = false
+
 # [admin]                              # the admin API
 # listen = "127.0.0.1:8081"
 # token_env = "WEIGHBRIDGE_ADMIN_TOKEN"

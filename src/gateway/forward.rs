@@ -17,7 +17,7 @@ use super::{
     attempt::{Question, ShownHeaders},
     billing::Way,
     flow::Seen,
-    images::Images,
+    media::Media,
     prepare::PrepareError,
     relay::StreamStart,
     settle::{ANSWERED, FINISHED, Settlement},
@@ -62,14 +62,14 @@ impl Gateway {
         let models = Arc::clone(&routed.models);
         let mut candidates: VecDeque<_> = routed.decision.route.iter().copied().collect();
         let mut refused = None;
-        let mut images = Images::default();
+        let mut media = Media::default();
         while let Some(candidate) = candidates.pop_front() {
             let Some(card) = models.get(candidate.model) else { continue };
             if too_small.is_some_and(|least| card.context_window.is_some_and(|w| w <= least)) {
                 continue;
             }
             routed.served = Some(candidate);
-            let prepared = match self.prepare(request, card, info, &images) {
+            let prepared = match self.prepare(request, card, info, &media) {
                 Ok(prepared) => prepared,
                 Err(PrepareError::Request(error)) => {
                     settlement.finish("caller_invalid_request");
@@ -99,7 +99,7 @@ impl Gateway {
                 continue;
             }
             let started = Instant::now();
-            let prepared = self.with_images(request, info, card, prepared, &mut images).await;
+            let prepared = self.with_media(request, info, card, prepared, &mut media).await;
             waited += started.elapsed();
             let prepared = match prepared {
                 Ok(prepared) => prepared,

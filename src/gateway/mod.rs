@@ -9,9 +9,9 @@ mod error;
 mod flow;
 mod forward;
 mod house;
-mod images;
 mod info;
 mod makers;
+mod media;
 mod prepare;
 mod relay;
 mod resolve;
@@ -30,6 +30,7 @@ pub use error::GatewayError;
 pub use house::{House, ReloadError, Reloaded};
 pub use info::{Deadlines, RequestInfo, forwarded};
 use makers::Makers;
+use media::Fetchers;
 pub use relay::Relay;
 pub use resolve::Target;
 pub use routed::{Routed, needs};
@@ -39,8 +40,8 @@ pub use settle::{Plan, Settlement, Stop, milliseconds};
 use crate::{
     classify::{extract::text_to_weigh, queue::ScoringQueue},
     config::Config,
-    images::{Fetcher, Reach, is_public},
     ledger::{Ledger, meter::Pace},
+    media::{Reach, is_public},
     protocol::{incoming::Incoming, neutral::Warnings},
     telemetry::{Metrics, decisions::DecisionLog},
     units::Probability,
@@ -58,10 +59,9 @@ pub struct Gateway {
     ledger: Option<Arc<Ledger>>,
     sessions: Arc<Sessions>,
     makers: Arc<Makers>,
-    /// Where images may be fetched from.
+    /// Where images and documents may be fetched from.
     reach: Reach,
-    /// `None` fetches none.
-    images: Option<Fetcher>,
+    fetchers: Fetchers,
     stop: Stop,
 }
 
@@ -108,7 +108,7 @@ impl Gateway {
     /// their default tier.
     pub fn new(config: Config, upstreams: Upstreams, metrics: Arc<Metrics>, stop: Stop) -> Self {
         Self {
-            images: fetcher(&config, &upstreams, is_public),
+            fetchers: Fetchers::new(&config, &upstreams, is_public),
             config,
             upstreams,
             metrics,
@@ -133,17 +133,18 @@ impl Gateway {
         Self { ledger, ..self }
     }
 
-    /// The same, fetching images from the addresses that `reach` allows instead of the public
-    /// ones: for a program whose image host is on its own machine. No configuration can say so.
-    pub fn with_image_reach(self, reach: Reach) -> Self {
-        Self { images: fetcher(&self.config, &self.upstreams, reach), reach, ..self }
+    /// The same, fetching images and documents from the addresses that `reach` allows instead of
+    /// the public ones: for a program whose host is on its own machine. No configuration can say
+    /// so.
+    pub fn with_reach(self, reach: Reach) -> Self {
+        Self { fetchers: Fetchers::new(&self.config, &self.upstreams, reach), reach, ..self }
     }
 
     /// The same gateway under another configuration: classifier, ledger, logs, sessions and
     /// metrics go on.
     fn reloaded(&self, config: Config, upstreams: Upstreams) -> Self {
         Self {
-            images: fetcher(&config, &upstreams, self.reach),
+            fetchers: Fetchers::new(&config, &upstreams, self.reach),
             config,
             upstreams,
             metrics: Arc::clone(&self.metrics),
@@ -236,12 +237,6 @@ impl Gateway {
         });
         Ok(Counted { routed, body, estimated, overhead })
     }
-}
-
-/// Fetches images, where the configuration has them fetched.
-fn fetcher(config: &Config, upstreams: &Upstreams, reach: Reach) -> Option<Fetcher> {
-    let settings = config.images.clone()?;
-    Some(Fetcher::new(settings, upstreams.tls().clone(), reach))
 }
 
 /// How many tokens a conversation has.

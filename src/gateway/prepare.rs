@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Gateway, RequestInfo, images::Images};
+use super::{Gateway, RequestInfo, media::Media};
 use crate::{
     policy::{Ability, Mode, ModelCard},
     protocol::{
@@ -62,14 +62,14 @@ impl From<UpstreamError> for PrepareError {
 }
 
 impl Gateway {
-    /// The request in the candidate's language, with those `images` inside that its provider
+    /// The request in the candidate's language, with that of `media` inside which its provider
     /// would not fetch.
     pub(super) fn prepare(
         &self,
         request: &Incoming,
         card: &ModelCard,
         info: &RequestInfo,
-        images: &Images,
+        media: &Media,
     ) -> Result<Prepared, PrepareError> {
         let name = &card.upstream_name;
         let Some(provider) = self.upstreams.provider(&card.provider) else {
@@ -109,7 +109,7 @@ impl Gateway {
         let operation = Operation::Converse { dialect, stream };
         let speaks = request.surface.speaks(dialect);
         let named = speaks.then(|| self.makers.named(request, name)).flatten();
-        let filled = images.put_into(request, named.as_ref(), provider);
+        let filled = media.put_into(request, named.as_ref(), provider, dialect);
         if speaks && named.is_none() && filled.is_none() && !request.holds_foreign_signature() {
             return Ok(prepared(operation, Form::Native, native()));
         }

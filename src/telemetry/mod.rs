@@ -105,6 +105,7 @@ pub struct Metrics {
     usage_estimated: Counter,
     warnings: Family<WarningLabel, Counter>,
     image_fetches: Family<OutcomeLabel, Counter>,
+    document_fetches: Family<OutcomeLabel, Counter>,
     reloads: Family<OutcomeLabel, Counter>,
     reload_failed: Gauge,
     ledger_waiting: Gauge,
@@ -190,6 +191,12 @@ impl Default for Metrics {
                 "Images by address that a provider could not fetch itself, by what came of them",
                 Family::default(),
             ),
+            document_fetches: kept(
+                r,
+                "document_fetches",
+                "Documents by address that a provider could not fetch itself, by what came of them",
+                Family::default(),
+            ),
             reloads: kept(r, "config_reloads", "Reloads of the configuration", Family::default()),
             reload_failed: kept(
                 r,
@@ -267,6 +274,11 @@ impl Metrics {
     /// An image by address was fetched (`ok`), or was not: the error's label.
     pub fn image_fetched(&self, outcome: &'static str) {
         self.image_fetches.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// The same of a document.
+    pub fn document_fetched(&self, outcome: &'static str) {
+        self.document_fetches.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
     /// One attempt at a provider has its result: `ok` or the error's label.

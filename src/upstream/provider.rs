@@ -10,7 +10,7 @@ use reqwest::{
 };
 
 use super::BreakerSettings;
-use crate::protocol::neutral::{Dialect, Surface};
+use crate::protocol::neutral::{Dialect, MediaKind, Surface};
 
 /// Who serves models. Credentials never print.
 #[derive(Debug, Clone)]
@@ -238,10 +238,18 @@ impl Provider {
             && !quirks.rejects.iter().any(|field| field == "include")
     }
 
-    /// Whether it fetches images that are named by address. Converse has no field for one; of
-    /// Gemini's models the newer do, and only over https.
-    pub fn takes_image_urls(&self) -> bool {
-        self.api != Api::Bedrock && self.quirks.image_urls.unwrap_or(self.api != Api::Gemini)
+    /// Whether what a caller names by address goes to it as an address, when it is asked in this
+    /// language: it fetches that itself, or takes none in any form. Converse has no field for an
+    /// image's; of Gemini's models the newer fetch, and only over https; chat has no field for a
+    /// document's, and Cohere takes no documents but texts.
+    pub fn takes_addresses(&self, kind: MediaKind, dialect: Dialect) -> bool {
+        match (kind, self.api) {
+            (MediaKind::Image, Api::Bedrock) => false,
+            (MediaKind::Image, api) => self.quirks.image_urls.unwrap_or(api != Api::Gemini),
+            (MediaKind::Document, _) => {
+                !matches!(dialect, Dialect::OpenAiChat | Dialect::Gemini | Dialect::Bedrock)
+            }
+        }
     }
 
     /// The language in which a conversation from this surface is put to it, whatever the model.

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 /// from their own.
 const STOREYS: [(&str, &[&str]); 4] = [
     ("words", &["units", "protocol"]),
-    ("rooms", &["classify", "policy", "upstream", "images", "ledger", "telemetry"]),
+    ("rooms", &["classify", "policy", "upstream", "media", "ledger", "telemetry"]),
     ("composition", &["config", "gateway", "evaluate", "train"]),
     ("doors", &["api", "mock", "cli", "fuzz", "main", "lib"]),
 ];

@@ -9,7 +9,7 @@ pub mod answer;
 pub mod error;
 pub mod event;
 pub mod freeform;
-mod images;
+mod media;
 pub mod parts;
 mod reasoning;
 pub mod request;
@@ -21,6 +21,7 @@ mod warning;
 pub use answer::{Accumulator, Answer, Stop, Usage};
 pub use error::{ErrorKind, ProviderError};
 pub use event::{Event, PartKind};
+pub use media::MediaKind;
 pub use reasoning::{Effort, Reasoning};
 pub use request::{
     Conversation, Format, Function, KnownAs, KnownTools, Part, PartBody, Role, Sampling, Source,

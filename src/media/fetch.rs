@@ -1,4 +1,4 @@
-//! Asks for images: where, how often, how much and how long.
+//! Asks for images or documents: where, how often, how much and how long.
 //!
 //! Names are resolved here and every address is checked; the connection then goes to one of those
 //! very addresses, so that a name which changes its mind in between gains nothing. An address in
@@ -23,22 +23,24 @@ use reqwest::{
 };
 use tokio::sync::Semaphore;
 
-use super::{Image, ImageError, ImageSettings, Reach, media_type};
+use super::{FetchError, FetchSettings, Fetched, Reach, media_type};
+use crate::protocol::neutral::MediaKind;
 
-/// Redirects followed for one image (chosen: a shortened address and the host's own).
+/// Redirects followed for one address (chosen: a shortened address and the host's own).
 const MAX_REDIRECTS: usize = 3;
-/// Images of one request asked for at a time (chosen: what browsers ask of one host is six).
+/// Addresses of one request asked at a time (chosen: what browsers ask of one host is six).
 const AT_ONCE: usize = 6;
-/// Images of all requests asked for at a time (chosen: each may occupy a thread while its name is
+/// Addresses of all requests asked at a time (chosen: each may occupy a thread while its name is
 /// resolved, and the runtime has 512 of those for everything).
 const AT_ONCE_IN_ALL: usize = 64;
-/// Bytes by which every kind of image is known.
+/// Bytes by which everything that is fetched is known.
 const HEAD_BYTES: usize = 12;
 
-/// Fetches images. It keeps no connections: pictures rarely come twice from one host.
+/// Fetches images, or documents. It keeps no connections: they rarely come twice from one host.
 #[derive(Debug)]
 pub struct Fetcher {
-    settings: ImageSettings,
+    kind: MediaKind,
+    settings: FetchSettings,
     tls: rustls::ClientConfig,
     reach: Reach,
     permits: Semaphore,
@@ -46,12 +48,17 @@ pub struct Fetcher {
 
 impl Fetcher {
     /// A fetcher that trusts whom `tls` trusts and asks the addresses that `reach` allows.
-    pub fn new(settings: ImageSettings, tls: rustls::ClientConfig, reach: Reach) -> Self {
-        Self { settings, tls, reach, permits: Semaphore::new(AT_ONCE_IN_ALL) }
+    pub fn new(
+        kind: MediaKind,
+        settings: FetchSettings,
+        tls: rustls::ClientConfig,
+        reach: Reach,
+    ) -> Self {
+        Self { kind, settings, tls, reach, permits: Semaphore::new(AT_ONCE_IN_ALL) }
     }
 
-    /// How images are fetched.
-    pub fn settings(&self) -> &ImageSettings {
+    /// How it fetches.
+    pub fn settings(&self) -> &FetchSettings {
         &self.settings
     }
 
@@ -62,31 +69,31 @@ impl Fetcher {
         urls: &[&str],
         total: usize,
         deadline: Instant,
-    ) -> Vec<Result<Image, ImageError>> {
+    ) -> Vec<Result<Fetched, FetchError>> {
         let client = match self.client() {
             Ok(client) => client,
             Err(error) => {
-                tracing::error!(%error, "no client for images can be built");
-                return vec![Err(ImageError::Unreachable)];
+                tracing::error!(%error, "no client to fetch with can be built");
+                return vec![Err(FetchError::Unreachable)];
             }
         };
         let left = AtomicUsize::new(total);
         let one = |url| {
-            let image = self.image(&client, url, &left);
-            let in_time = tokio::time::timeout_at(deadline.into(), image);
-            async { in_time.await.unwrap_or(Err(ImageError::Late)) }
+            let coming = self.one(&client, url, &left);
+            let in_time = tokio::time::timeout_at(deadline.into(), coming);
+            async { in_time.await.unwrap_or(Err(FetchError::Late)) }
         };
         let all: Vec<_> = urls.iter().copied().map(one).collect();
         let mut coming = stream::iter(all).buffered(AT_ONCE);
-        let mut images = Vec::new();
-        while let Some(image) = coming.next().await {
-            let failed = image.is_err();
-            images.push(image);
+        let mut fetched = Vec::new();
+        while let Some(one) = coming.next().await {
+            let failed = one.is_err();
+            fetched.push(one);
             if failed {
                 break;
             }
         }
-        images
+        fetched
     }
 
     /// A client that knows nothing of the caller, of proxies or of earlier answers.
@@ -102,41 +109,48 @@ impl Fetcher {
             .build()
     }
 
-    async fn image(
+    async fn one(
         &self,
         client: &Client,
         url: &str,
         left: &AtomicUsize,
-    ) -> Result<Image, ImageError> {
-        let _permit = self.permits.acquire().await.map_err(|_| ImageError::Unreachable)?;
-        let mut url = Url::parse(url).map_err(|_| ImageError::Url)?;
+    ) -> Result<Fetched, FetchError> {
+        let _permit = self.permits.acquire().await.map_err(|_| FetchError::Unreachable)?;
+        let mut url = Url::parse(url).map_err(|_| FetchError::Url)?;
         self.check(&url)?;
         for _ in 0..=MAX_REDIRECTS {
             let request = client.get(url.clone());
-            let request = request.header(ACCEPT, "image/png, image/jpeg, image/gif, image/webp");
+            let request = request.header(ACCEPT, self.accepted());
             let response = request.send().await.map_err(|error| failure(&error))?;
             if response.status().is_success() {
                 return self.read(response, left).await;
             }
-            url = target(&response, &url).ok_or(ImageError::Unreachable)?;
-            self.check(&url).map_err(|_| ImageError::Refused)?;
+            url = target(&response, &url).ok_or(FetchError::Unreachable)?;
+            self.check(&url).map_err(|_| FetchError::Refused)?;
         }
-        Err(ImageError::Unreachable)
+        Err(FetchError::Unreachable)
+    }
+
+    fn accepted(&self) -> &'static str {
+        match self.kind {
+            MediaKind::Image => "image/png, image/jpeg, image/gif, image/webp",
+            MediaKind::Document => "application/pdf",
+        }
     }
 
     /// Whether a URL may be asked, as far as it says itself where it leads.
-    fn check(&self, url: &Url) -> Result<(), ImageError> {
+    fn check(&self, url: &Url) -> Result<(), FetchError> {
         let is_plain = url.username().is_empty() && url.password().is_none();
         let (true, true, Some(host)) =
             (matches!(url.scheme(), "http" | "https"), is_plain, url.host_str())
         else {
-            return Err(ImageError::Url);
+            return Err(FetchError::Url);
         };
         if !self.is_allowed(host.trim_end_matches('.')) {
-            return Err(ImageError::Host);
+            return Err(FetchError::Host);
         }
         match host.trim_matches(['[', ']']).parse::<IpAddr>() {
-            Ok(address) if !(self.reach)(address) => Err(ImageError::Refused),
+            Ok(address) if !(self.reach)(address) => Err(FetchError::Refused),
             _ => Ok(()),
         }
     }
@@ -150,27 +164,31 @@ impl Fetcher {
         hosts.is_empty() || hosts.iter().any(fits)
     }
 
-    /// The body, if it is an image that is small enough. What is compressed stays so, and is none.
-    async fn read(&self, mut response: Response, left: &AtomicUsize) -> Result<Image, ImageError> {
-        let ImageSettings { max_bytes, max_total_bytes, .. } = self.settings;
+    /// The body, if it is of the kind and small enough. What is compressed stays so, and is not.
+    async fn read(
+        &self,
+        mut response: Response,
+        left: &AtomicUsize,
+    ) -> Result<Fetched, FetchError> {
+        let FetchSettings { max_bytes, max_total_bytes, .. } = self.settings;
         if response.content_length().is_some_and(|length| length > max_bytes as u64) {
-            return Err(ImageError::TooLarge(max_bytes));
+            return Err(FetchError::TooLarge(max_bytes));
         }
         let mut bytes = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|_| ImageError::Unreachable)? {
+        while let Some(chunk) = response.chunk().await.map_err(|_| FetchError::Unreachable)? {
             if bytes.len() + chunk.len() > max_bytes {
-                return Err(ImageError::TooLarge(max_bytes));
+                return Err(FetchError::TooLarge(max_bytes));
             }
             let take = |left: usize| left.checked_sub(chunk.len());
             left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
-                .map_err(|_| ImageError::AllTooLarge(max_total_bytes))?;
+                .map_err(|_| FetchError::AllTooLarge(max_total_bytes))?;
             bytes.extend_from_slice(&chunk);
-            if bytes.len() >= HEAD_BYTES && media_type(&bytes).is_none() {
-                return Err(ImageError::NotAnImage);
+            if bytes.len() >= HEAD_BYTES {
+                media_type(self.kind, &bytes)?;
             }
         }
-        let media_type = media_type(&bytes).ok_or(ImageError::NotAnImage)?;
-        Ok(Image { media_type, data: STANDARD.encode(&bytes) })
+        let media_type = media_type(self.kind, &bytes)?;
+        Ok(Fetched { media_type, data: STANDARD.encode(&bytes) })
     }
 }
 
@@ -185,15 +203,15 @@ fn target(response: &Response, url: &Url) -> Option<Url> {
 #[error("it is not at public addresses alone")]
 struct NotPublic;
 
-fn failure(error: &reqwest::Error) -> ImageError {
+fn failure(error: &reqwest::Error) -> FetchError {
     let mut source = error.source();
     while let Some(cause) = source {
         if cause.is::<NotPublic>() {
-            return ImageError::Refused;
+            return FetchError::Refused;
         }
         source = cause.source();
     }
-    ImageError::Unreachable
+    FetchError::Unreachable
 }
 
 /// Resolves names to addresses that may all be asked, or to none.

@@ -1,22 +1,23 @@
-//! `[images]` → whether images that callers name by address are fetched, and how.
+//! `[images]`, `[documents]` → whether what callers name by address is fetched, and how.
 
 use std::time::Duration;
 
 use reqwest::Url;
 
 use super::reader::{Located, Section};
-use crate::images::ImageSettings;
+use crate::media::FetchSettings;
 
-/// Largest image (chosen: what Anthropic takes of one; Bedrock takes less).
+/// Largest image or document (chosen: what Anthropic takes of an image; Bedrock takes a little less
+/// of either).
 const MAX_BYTES: usize = 5 * 1024 * 1024;
-/// Time for all images of a request (chosen: a slow host's picture, not a dead host).
+/// Time for all of a request (chosen: a slow host's picture, not a dead host).
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest time that can be configured, in milliseconds.
 const MAX_TIMEOUT_MS: u64 = 120_000;
 
-/// Reads the table; `None` fetches nothing. All images of a request together may be as large as
-/// if the caller had sent them, in a body of `max_body_bytes`.
-pub fn images(section: Section<'_>, max_body_bytes: usize) -> Option<ImageSettings> {
+/// Reads the table; `None` fetches nothing. All images and documents of a request together may be
+/// as large as if the caller had sent them, in a body of `max_body_bytes`.
+pub fn fetching(section: Section<'_>, max_body_bytes: usize) -> Option<FetchSettings> {
     let fetch = section.bool("fetch").unwrap_or(false);
     let most = 64 * 1024 * 1024;
     let max_bytes = section.integer("max_bytes", 1024..=most).map_or(MAX_BYTES, |b| b as usize);
@@ -26,9 +27,9 @@ pub fn images(section: Section<'_>, max_body_bytes: usize) -> Option<ImageSettin
         allow_hosts.extend(host(&section, &wanted));
     }
     section.finish();
-    // Four bytes of base64 are three of the image.
+    // Four bytes of base64 are three of what they hold.
     let max_total_bytes = max_body_bytes / 4 * 3;
-    fetch.then_some(ImageSettings { max_bytes, max_total_bytes, timeout, allow_hosts })
+    fetch.then_some(FetchSettings { max_bytes, max_total_bytes, timeout, allow_hosts })
 }
 
 /// A host as it stands in a URL that has been read: in lower case, ASCII only.
@@ -59,7 +60,7 @@ mod tests {
         "[server]\nmax_body_bytes = 4000\n[models.m]\nprovider = \"ollama\"\n[providers.ollama]\n";
 
     #[test]
-    fn images_are_fetched_only_where_the_file_says_so() {
+    fn nothing_is_fetched_but_where_the_file_says_so() {
         let read = |table: &str| {
             let text = format!("{SERVER}[images]\n{table}");
             parse(&text, Path::new("w.toml"), &|_| None).map(|checked| checked.config.images)
@@ -73,6 +74,9 @@ mod tests {
             images.unwrap().unwrap().allow_hosts,
             ["xn--bcher-kva.example", "*.example.com"]
         );
+        let text = format!("{SERVER}[documents]\nfetch = true\nmax_bytes = 2048");
+        let config = parse(&text, Path::new("w.toml"), &|_| None).unwrap().config;
+        assert_eq!((config.images, config.documents.unwrap().max_bytes), (None, 2048));
         for (table, expected) in [
             (
                 "fech = true",

@@ -1,4 +1,5 @@
-//! Images by address: passed on, fetched where the configuration says so, and never from inside.
+//! Images and documents by address: passed on, fetched where the configuration says so, and never
+//! from inside.
 
 use std::{
     net::IpAddr,
@@ -17,6 +18,9 @@ use crate::{
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR a lorry";
 /// The same in base64.
 const DATA: &str = "iVBORw0KGgoAAAANSUhEUiBhIGxvcnJ5";
+const PDF: &[u8] = b"%PDF-1.7\n% a letter";
+/// The same in base64.
+const PDF_DATA: &str = "JVBERi0xLjcKJSBhIGxldHRlcg==";
 /// A server that takes no addresses, and policies over two models of which the first fails.
 const MORE: &str = r#"
 [providers.plain]
@@ -37,7 +41,8 @@ tiers = [{ name = "only", models = ["broken-amazon", "m-google"] }]
 tiers = [{ name = "only", models = ["broken-openai", "m-amazon"] }]
 "#;
 const ON: &str = "[images]\nfetch = true\ntimeout_ms = 5000\n";
-/// Those that are asked with bytes only.
+const DOCUMENTS_ON: &str = "[documents]\nfetch = true\ntimeout_ms = 5000\n";
+/// Those that are asked with the bytes of images only.
 const TAKE_BYTES: [&str; 3] = ["m-amazon", "m-google", "m-plain"];
 
 /// A gateway over every kind of provider; `images` is its configuration's table.
@@ -48,7 +53,7 @@ async fn house(images: &str) -> House {
 /// The same, for which this machine is as good as public.
 async fn house_here(images: &str) -> House {
     let reach = |address: IpAddr| address.is_loopback();
-    House::open_built(&config(images), None, |gateway| gateway.with_image_reach(reach)).await
+    House::open_built(&config(images), None, |gateway| gateway.with_reach(reach)).await
 }
 
 fn config(images: &str) -> String {
@@ -84,6 +89,7 @@ async fn picture(State(asked): State<Arc<Mutex<Vec<String>>>>, uri: Uri) -> &'st
     match uri.path() {
         "/silent" => std::future::pending().await,
         "/page" => b"<html>not a picture</html>",
+        path if path.ends_with(".pdf") => PDF,
         _ => PNG,
     }
 }
@@ -257,4 +263,87 @@ async fn a_decision_fetches_nothing() {
         assert_eq!(response.status(), 200, "{path}");
     }
     assert_eq!(host.asked(), [""; 0]);
+}
+
+/// "What does it say?", with a document by address.
+async fn ask_of_document(house: &House, surface: Surface, model: &str, url: &str) -> Response {
+    let content = match surface {
+        Surface::Responses => json!([
+            {"type": "input_text", "text": "What does it say?"},
+            {"type": "input_file", "file_url": url},
+        ]),
+        _ => json!([
+            {"type": "text", "text": "What does it say?"},
+            {"type": "document", "source": {"type": "url", "url": url}},
+        ]),
+    };
+    let field = if surface == Surface::Responses { "input" } else { "messages" };
+    let turns = json!([{"role": "user", "content": content}]);
+    let body = surface.body(model, false, json!({ field: turns }));
+    house.post(surface.path(), body).send().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_is_fetched_for_who_takes_bytes_and_passed_on_to_who_takes_addresses() {
+    // Chat has no field for a document's address.
+    for surface in [Surface::Responses, Surface::Messages] {
+        let (house, host) = (house_here(DOCUMENTS_ON).await, Host::open().await);
+        let url = host.url("/letter.pdf");
+        // Whom messages are put to as chat, responses are put to as they are.
+        let (chatting, responding) = match surface {
+            Surface::Responses => ("m-openai", "m-responder"),
+            _ => ("m-responder", "m-claude"),
+        };
+        for model in [chatting, "m-openai", "m-microsoft", "m-amazon", "m-google", "m-plain"] {
+            host.asked.lock().unwrap().clear();
+            let response = ask_of_document(&house, surface, model, &url).await;
+            assert_eq!(response.status(), 200, "{surface:?} {model}");
+            let warnings = header(&response, "x-weighbridge-warnings");
+            assert!(!warnings.contains("document_dropped"), "{surface:?} {model}: {warnings}");
+            let sent = sent(&house);
+            assert!(sent.contains(PDF_DATA) && !sent.contains(&url), "{surface:?} {model}: {sent}");
+            assert_eq!(host.asked(), ["/letter.pdf"], "{surface:?} {model}");
+        }
+        host.asked.lock().unwrap().clear();
+        for model in [responding, "m-claude"] {
+            let response = ask_of_document(&house, surface, model, &url).await;
+            assert_eq!(response.status(), 200, "{surface:?} {model}");
+            assert!(sent(&house).contains(&url), "{surface:?} {model}");
+        }
+        // Nothing is fetched that would be left out all the same.
+        let response = ask_of_document(&house, surface, "m-coherent", &url).await;
+        let warnings = header(&response, "x-weighbridge-warnings");
+        assert!(warnings.contains("document_dropped:"), "{surface:?}: {warnings}");
+        assert_eq!(host.asked(), [""; 0], "{surface:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_that_cannot_be_fetched_names_its_field_and_images_have_a_switch_of_their_own() {
+    let host = Host::open().await;
+    let house = house_here(DOCUMENTS_ON).await;
+    for (surface, field, instead) in [
+        (Surface::Responses, "input[0].content[1].file_url", "`file_data`"),
+        (Surface::Messages, "messages[0].content[1].source.url", "`base64` source"),
+    ] {
+        let response = ask_of_document(&house, surface, "m-amazon", &host.url("/page")).await;
+        assert_eq!(response.status(), 400);
+        let message = json_of(response).await["error"]["message"].to_string();
+        let expected = [field, "is not a PDF document", instead];
+        assert!(expected.iter().all(|part| message.contains(part)), "{message}");
+    }
+    assert!(house.upstream.requests().is_empty());
+    let metrics = house.get("/metrics").send().await.unwrap().text().await.unwrap();
+    let counted = "weighbridge_document_fetches_total{outcome=\"not_a_document\"} 2";
+    assert!(metrics.contains(counted), "{metrics}");
+
+    let url = host.url("/x.png");
+    let response = ask(&house, Surface::Messages, "m-amazon", &[&url]).await;
+    assert!(header(&response, "x-weighbridge-warnings").contains("image_dropped:"));
+    let house = house_here(ON).await;
+    let url = host.url("/letter.pdf");
+    let response = ask_of_document(&house, Surface::Messages, "m-amazon", &url).await;
+    assert!(header(&response, "x-weighbridge-warnings").contains("document_dropped:"));
+    let asked = host.asked();
+    assert!(asked.iter().all(|path| path == "/page"), "{asked:?}");
 }

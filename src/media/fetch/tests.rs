@@ -15,6 +15,7 @@ use tokio::{
 use super::{super::is_public, *};
 
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR and so on";
+const PDF: &[u8] = b"%PDF-1.7\n% and so on";
 const MAX_BYTES: usize = 4096;
 
 /// This machine's usual address counts as public; its others, and all else, as they are.
@@ -47,7 +48,7 @@ impl Host {
     }
 
     /// What comes of one path.
-    async fn outcome(&self, path: &str) -> Result<Image, ImageError> {
+    async fn outcome(&self, path: &str) -> Result<Fetched, FetchError> {
         fetch_one(&format!("{}{path}", self.root), &[]).await
     }
 }
@@ -71,6 +72,7 @@ async fn answer(mut socket: TcpStream, heads: Arc<Mutex<Vec<String>>>, root: Str
     };
     let reply = match path.as_str() {
         "/png" => whole("content-type: text/html\r\n", PNG),
+        "/pdf" => whole("content-type: text/html\r\n", PDF),
         "/webp" => whole("", b"RIFF\x24\0\0\0WEBPVP8 "),
         "/html" => whole("content-type: image/png\r\n", b"<html><body>the intranet</body></html>"),
         "/short" => whole("", &PNG[..4]),
@@ -117,7 +119,11 @@ fn bomb() -> Vec<u8> {
 }
 
 fn fetcher(reach: Reach, allow_hosts: &[&str]) -> Fetcher {
-    let settings = ImageSettings {
+    fetcher_of(MediaKind::Image, reach, allow_hosts)
+}
+
+fn fetcher_of(kind: MediaKind, reach: Reach, allow_hosts: &[&str]) -> Fetcher {
+    let settings = FetchSettings {
         max_bytes: MAX_BYTES,
         max_total_bytes: 2 * MAX_BYTES,
         timeout: Duration::from_secs(1),
@@ -126,15 +132,15 @@ fn fetcher(reach: Reach, allow_hosts: &[&str]) -> Fetcher {
     let tls = rustls::ClientConfig::builder()
         .with_root_certificates(rustls::RootCertStore::empty())
         .with_no_client_auth();
-    Fetcher::new(settings, tls, reach)
+    Fetcher::new(kind, settings, tls, reach)
 }
 
-async fn fetch_all(fetcher: &Fetcher, urls: &[&str]) -> Vec<Result<Image, ImageError>> {
+async fn fetch_all(fetcher: &Fetcher, urls: &[&str]) -> Vec<Result<Fetched, FetchError>> {
     let settings = fetcher.settings();
     fetcher.fetch(urls, settings.max_total_bytes, Instant::now() + settings.timeout).await
 }
 
-async fn fetch_one(url: &str, allow_hosts: &[&str]) -> Result<Image, ImageError> {
+async fn fetch_one(url: &str, allow_hosts: &[&str]) -> Result<Fetched, FetchError> {
     fetch_all(&fetcher(reach, allow_hosts), &[url]).await.pop().unwrap()
 }
 
@@ -153,21 +159,33 @@ async fn an_image_comes_as_its_bytes_say_and_nothing_of_the_caller_goes() {
 }
 
 #[tokio::test]
+async fn a_document_is_a_pdf_and_no_picture() {
+    let host = Host::open().await;
+    let fetcher = fetcher_of(MediaKind::Document, reach, &[]);
+    let (pdf, png) = (format!("{}/pdf", host.root), format!("{}/png", host.root));
+    let found = fetch_all(&fetcher, &[&pdf, &png]).await;
+    let document = Fetched { media_type: "application/pdf", data: STANDARD.encode(PDF) };
+    assert_eq!(found, [Ok(document), Err(FetchError::NotADocument)]);
+    assert!(host.heads()[0].contains("accept: application/pdf\r\n"), "{:?}", host.heads());
+    assert_eq!(host.outcome("/pdf").await, Err(FetchError::NotAnImage));
+}
+
+#[tokio::test]
 async fn what_is_no_image_or_too_large_or_late_is_an_error() {
     let host = Host::open().await;
     for (path, expected) in [
-        ("/html", ImageError::NotAnImage),
-        ("/short", ImageError::NotAnImage),
-        ("/empty", ImageError::NotAnImage),
-        ("/bomb", ImageError::NotAnImage),
-        ("/large", ImageError::TooLarge(MAX_BYTES)),
-        ("/endless", ImageError::TooLarge(MAX_BYTES)),
-        ("/missing", ImageError::Unreachable),
-        ("/unmoved", ImageError::Unreachable),
-        ("/cut", ImageError::Unreachable),
-        ("/garbage", ImageError::Unreachable),
-        ("/silent", ImageError::Late),
-        ("/drip", ImageError::Late),
+        ("/html", FetchError::NotAnImage),
+        ("/short", FetchError::NotAnImage),
+        ("/empty", FetchError::NotAnImage),
+        ("/bomb", FetchError::NotAnImage),
+        ("/large", FetchError::TooLarge(MAX_BYTES)),
+        ("/endless", FetchError::TooLarge(MAX_BYTES)),
+        ("/missing", FetchError::Unreachable),
+        ("/unmoved", FetchError::Unreachable),
+        ("/cut", FetchError::Unreachable),
+        ("/garbage", FetchError::Unreachable),
+        ("/silent", FetchError::Late),
+        ("/drip", FetchError::Late),
     ] {
         assert_eq!(host.outcome(path).await, Err(expected), "{path}");
     }
@@ -178,13 +196,13 @@ async fn three_redirects_are_followed_and_each_is_checked() {
     let host = Host::open().await;
     assert!(host.outcome("/to/to/to/png").await.is_ok());
     for (path, expected) in [
-        ("/to/to/to/to/png", ImageError::Unreachable),
-        ("/to/loop", ImageError::Unreachable),
-        ("/to/private", ImageError::Refused),
-        ("/to/metadata", ImageError::Refused),
-        ("/to/mapped", ImageError::Refused),
-        ("/to/file", ImageError::Refused),
-        ("/to/user", ImageError::Refused),
+        ("/to/to/to/to/png", FetchError::Unreachable),
+        ("/to/loop", FetchError::Unreachable),
+        ("/to/private", FetchError::Refused),
+        ("/to/metadata", FetchError::Refused),
+        ("/to/mapped", FetchError::Refused),
+        ("/to/file", FetchError::Refused),
+        ("/to/user", FetchError::Refused),
     ] {
         assert_eq!(host.outcome(path).await, Err(expected), "{path}");
     }
@@ -213,7 +231,7 @@ async fn an_address_that_is_not_public_is_refused_in_every_spelling() {
     ] {
         let url = format!("http://{name}:{port}/png");
         let found = fetch_all(&fetcher(is_public, &[]), &[&url]).await;
-        assert_eq!(found, [Err(ImageError::Refused)], "{url}");
+        assert_eq!(found, [Err(FetchError::Refused)], "{url}");
     }
     assert_eq!(host.heads(), [""; 0]);
 }
@@ -233,12 +251,12 @@ async fn only_plain_http_and_https_are_asked_and_only_hosts_that_are_allowed() {
     for url in
         ["ftp://1.1.1.1/x.png", "file:///etc/passwd", "gopher://1.1.1.1/", "x.png", "", &user]
     {
-        assert_eq!(fetch_one(url, &[]).await, Err(ImageError::Url), "{url}");
+        assert_eq!(fetch_one(url, &[]).await, Err(FetchError::Url), "{url}");
     }
     let url = format!("{}/png", host.root);
     assert!(fetch_one(&url, &["example.com", "127.0.0.1"]).await.is_ok());
     for hosts in [&["example.com"][..], &["*.0.0.1.com", "27.0.0.1"]] {
-        assert_eq!(fetch_one(&url, hosts).await, Err(ImageError::Host), "{hosts:?}");
+        assert_eq!(fetch_one(&url, hosts).await, Err(FetchError::Host), "{hosts:?}");
     }
     let under = fetcher(reach, &["*.example.com"]);
     for (name, allowed) in
@@ -256,9 +274,9 @@ async fn several_are_bounded_together_and_end_with_the_first_that_fails() {
     let (png, html, half) = (url("/png"), url("/html"), url("/half"));
     let fetcher = fetcher(reach, &[]);
     let found = fetch_all(&fetcher, &[&png, &html, &png]).await;
-    assert!(matches!(found.as_slice(), [Ok(_), Err(ImageError::NotAnImage)]), "{found:?}");
+    assert!(matches!(found.as_slice(), [Ok(_), Err(FetchError::NotAnImage)]), "{found:?}");
     let found = fetch_all(&fetcher, &[half.as_str(); 5]).await;
-    assert_eq!(found.last(), Some(&Err(ImageError::AllTooLarge(2 * MAX_BYTES))));
+    assert_eq!(found.last(), Some(&Err(FetchError::AllTooLarge(2 * MAX_BYTES))));
     let found = fetch_all(&fetcher, &[png.as_str(); 20]).await;
     assert!(found.len() == 20 && found.iter().all(Result::is_ok), "{found:?}");
 }
