@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use super::sessions::Keys;
 use crate::{
     classify::model::Stage,
     policy::{Ability, Candidate, Decision, Fallback, ModelCard, Needs, Reason},
@@ -35,7 +36,7 @@ pub struct Routed {
     /// Which rejections another model may be asked about.
     pub(super) fallback: Fallback,
     /// The conversation's key, where its model is remembered.
-    pub(super) session: Option<u64>,
+    pub(super) session: Option<Keys>,
     /// The model that the policy's last tier prefers.
     pub(super) strongest: Option<usize>,
 }

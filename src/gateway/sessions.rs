@@ -10,11 +10,12 @@ use quick_cache::sync::Cache;
 use super::RequestInfo;
 use crate::{
     policy::session::{Pinned, Turn},
-    protocol::incoming::Incoming,
+    protocol::{chat::Message, incoming::Incoming},
 };
 
-/// Conversations remembered (chosen: some ten megabytes).
-const CAPACITY: usize = 65_536;
+/// Names of conversations remembered (chosen: some twenty megabytes). Each has two, and one more for
+/// each of its instructions.
+const CAPACITY: usize = 196_608;
 /// How long one is remembered after its last turn (chosen: providers keep a prompt in their cache
 /// for five minutes to an hour).
 const LIFETIME: Duration = Duration::from_secs(60 * 60);
@@ -57,30 +58,66 @@ pub fn from_text(text: &str) -> Option<Pinned> {
     })
 }
 
-/// The conversation's key under a policy: the caller's name for it, else what does not change
-/// while it grows: system prompt, tools and first user message (PROTOCOLS, section 3). An end
-/// user may have several conversations, so their name only counts together with the beginning.
-pub fn key(policy: &str, request: &Incoming, info: &RequestInfo) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    policy.hash(&mut hasher);
-    if let Some(session) = &info.session {
-        session.hash(&mut hasher);
-        return hasher.finish();
-    }
-    request.user.hash(&mut hasher);
-    for message in &request.messages {
-        message.role.hash(&mut hasher);
-        for text in message.content.texts() {
-            text.hash(&mut hasher);
+/// What a conversation is known by, of one caller under one policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keys {
+    /// What does not change while it grows: the caller's name for it, system prompt, tools and
+    /// first user message. A session's side questions begin otherwise.
+    beginning: u64,
+    /// The caller's name for it alone (PROTOCOLS, section 3), for one whose beginning was cut off.
+    name: Option<u64>,
+    /// The beginning and the last thing that a person said, with its place.
+    instruction: u64,
+}
+
+impl Keys {
+    /// The keys of this request's conversation.
+    pub fn of(policy: &str, request: &Incoming, info: &RequestInfo) -> Self {
+        let mut hasher = DefaultHasher::new();
+        policy.hash(&mut hasher);
+        info.caller.as_ref().map(|caller| &caller.key.id).hash(&mut hasher);
+        let name = info.session.as_ref().or(request.user.as_ref());
+        name.hash(&mut hasher);
+        let name = name.map(|_| hasher.finish());
+        for message in &request.messages {
+            add(message, &mut hasher);
+            if message.role == "user" {
+                break;
+            }
         }
-        if message.role == "user" {
-            break;
+        if let Some(tools) = request.field("tools") {
+            tools.get().hash(&mut hasher);
         }
+        let beginning = hasher.finish();
+        let said = |message: &Message| {
+            message.role == "user" && message.content.texts().any(|text| !text.trim().is_empty())
+        };
+        if let Some(last) = request.messages.iter().rposition(said) {
+            last.hash(&mut hasher);
+            request.messages.get(last).into_iter().for_each(|last| add(last, &mut hasher));
+        }
+        Self { beginning, name, instruction: hasher.finish() }
     }
-    if let Some(tools) = request.field("tools") {
-        tools.get().hash(&mut hasher);
+
+    /// Those under which a turn is looked for, the first that is known first, and as what it counts
+    /// there: a tool's answer moves nothing where its instruction was decided, and nowhere else.
+    pub fn searched(self, turn: Turn) -> Vec<(u64, Turn)> {
+        let looped = (turn == Turn::ToolResult).then_some((self.instruction, Turn::ToolResult));
+        let whole = [Some(self.beginning), self.name].into_iter().flatten();
+        looped.into_iter().chain(whole.map(|key| (key, Turn::Instruction))).collect()
     }
-    hasher.finish()
+
+    /// All of them.
+    pub fn all(self) -> impl Iterator<Item = u64> {
+        [self.beginning, self.instruction].into_iter().chain(self.name)
+    }
+}
+
+fn add(message: &Message, hasher: &mut DefaultHasher) {
+    message.role.hash(hasher);
+    for text in message.content.texts() {
+        text.hash(hasher);
+    }
 }
 
 /// What the request's last turn is; `None` when the conversation only begins, so that a trivial

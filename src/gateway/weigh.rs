@@ -6,14 +6,14 @@ use super::{
     Dial, Gateway, GatewayError, RequestInfo, Routed, billing,
     resolve::{self, Target},
     routed::needs,
-    sessions,
+    sessions::{self, Keys},
 };
 use crate::{
     classify::{extract::text_to_weigh, model::Scored, queue::NoScore},
     ledger::shared::Shared,
     policy::{
         Load, Override, Reason,
-        session::{self, Pinned},
+        session::{self, Pinned, Turn},
     },
     protocol::incoming::Incoming,
     units::Probability,
@@ -79,10 +79,10 @@ impl Gateway {
         let mut decision = policy.decide(models, &needs, scored.map(|scored| scored.score), dial);
         let load = |model: usize| self.load(model);
         policy.arrange(&mut decision.route, models, &needs, modifier, &load, &mut draw);
-        let session =
-            policy.settings().sessions.then(|| sessions::key(policy.name(), request, info));
-        if let Some((key, turn)) = session.zip(sessions::turn(request))
-            && let Some(pinned) = self.pinned(key).await
+        let session = policy.settings().sessions;
+        let session = session.then(|| Keys::of(policy.name(), request, info));
+        if let Some((keys, turn)) = session.zip(sessions::turn(request))
+            && let Some((pinned, turn)) = self.pinned(&keys.searched(turn)).await
         {
             session::keep(&mut decision, models, &needs, &pinned, turn);
         }
@@ -110,7 +110,7 @@ impl Gateway {
 
     /// The conversation's next turn will know which model served this one.
     pub(super) fn remember(&self, routed: &Routed) {
-        let (Some(key), Some(candidate), Some(card)) =
+        let (Some(keys), Some(candidate), Some(card)) =
             (routed.session, routed.served, routed.model())
         else {
             return;
@@ -120,20 +120,27 @@ impl Gateway {
             tier: candidate.tier,
             prompt_tokens: routed.needs.prompt_tokens,
         };
-        if let Some(shared) = self.shared() {
-            shared.remember(key, sessions::to_text(&pinned));
+        let now = Instant::now();
+        for key in keys.all() {
+            if let Some(shared) = self.shared() {
+                shared.remember(key, sessions::to_text(&pinned));
+            }
+            self.sessions.remember(key, pinned.clone(), now);
         }
-        self.sessions.remember(key, pinned, Instant::now());
     }
 
-    /// What is remembered of a conversation, by this gateway or by those beside it.
-    async fn pinned(&self, key: u64) -> Option<Pinned> {
+    /// What is remembered under the first of these keys that is known, to this gateway or to those
+    /// beside it, and as what the turn counts there.
+    async fn pinned(&self, searched: &[(u64, Turn)]) -> Option<(Pinned, Turn)> {
         let told = match self.shared() {
-            Some(shared) => shared.recall(key).await,
-            None => None,
+            Some(shared) => shared.recall(searched.iter().map(|(key, _)| *key)).await,
+            None => Vec::new(),
         };
-        let told = told.as_deref().and_then(sessions::from_text);
-        told.or_else(|| self.sessions.find(key, Instant::now()))
+        let now = Instant::now();
+        searched.iter().enumerate().find_map(|(at, (key, turn))| {
+            let told = told.get(at).and_then(Option::as_deref).and_then(sessions::from_text);
+            Some((told.or_else(|| self.sessions.find(*key, now))?, *turn))
+        })
     }
 
     fn shared(&self) -> Option<&Arc<Shared>> {

@@ -477,17 +477,19 @@ impl Shared {
         self.wake.notify_one();
     }
 
-    /// What a gateway has told about a conversation; `None` also while Redis is away.
-    pub async fn recall(&self, session: u64) -> Option<String> {
+    /// What gateways have told about conversations, in the order of their keys; nothing while Redis
+    /// is away.
+    pub async fn recall(&self, sessions: impl Iterator<Item = u64>) -> Vec<Option<String>> {
         if self.is_down() {
-            return None;
+            return Vec::new();
         }
         let mut connection = self.connection.clone();
-        let name = self.name(&format!("session:{session:016x}"));
-        let found = redis::cmd("GET").arg(name).query_async(&mut connection).await;
+        let names = sessions.map(|session| self.name(&format!("session:{session:016x}")));
+        let names: Vec<_> = names.collect();
+        let found = redis::cmd("MGET").arg(names).query_async(&mut connection).await;
         found.unwrap_or_else(|error| {
             drop(self.failed(&error));
-            None
+            Vec::new()
         })
     }
 

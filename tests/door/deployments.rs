@@ -187,6 +187,14 @@ async fn a_conversation_keeps_its_model_until_the_score_or_the_price_says_otherw
         }
         json!({"messages": messages, "max_tokens": 20})
     };
+    let step = |mut turn: serde_json::Value| {
+        let call =
+            json!({"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}});
+        let messages = turn["messages"].as_array_mut().unwrap();
+        messages.push(json!({"role": "assistant", "tool_calls": [call]}));
+        messages.push(json!({"role": "tool", "tool_call_id": "c", "content": "12"}));
+        turn
+    };
     let hard =
         "Prove that every continuous function on a compact metric space is uniformly continuous.";
     let ask = async |fields| {
@@ -195,16 +203,42 @@ async fn a_conversation_keeps_its_model_until_the_score_or_the_price_says_otherw
     };
     // A trivial first turn pins nothing: the next goes up.
     assert_eq!(ask(turn("Hello", None)).await.0, "small");
-    let up = ask(turn("Hello", Some(json!({"role": "user", "content": hard})))).await;
+    let asked = || turn("Hello", Some(json!({"role": "user", "content": hard})));
+    let up = ask(asked()).await;
     assert_eq!(up, ("large".to_owned(), "score_at_or_above_threshold".to_owned()));
+    // A tool's answer is no new instruction.
+    let looped = ("large".to_owned(), "session_tool_loop".to_owned());
+    assert_eq!(ask(step(asked())).await, looped);
     // Back to small talk: the large model has the context in its cache.
     let thanks = json!({"role": "user", "content": "Thanks"});
     let kept = ask(turn("Hello", Some(thanks))).await;
     assert_eq!(kept, ("large".to_owned(), "session_kept_cheaper".to_owned()));
-    // A tool's answer is no new instruction.
-    let tool = json!({"role": "tool", "tool_call_id": "c", "content": "12"});
-    let step = ask(turn("Hello", Some(tool))).await;
-    assert_eq!(step, ("large".to_owned(), "session_tool_loop".to_owned()));
+    // Whatever goes on beside it under the same name, the instruction keeps its model.
+    let named = async |fields| {
+        let request = house.chat(fields).header("x-session-id", "one");
+        let response = request.send().await.unwrap();
+        (header(&response, "x-weighbridge-model"), header(&response, "x-weighbridge-reason"))
+    };
+    assert_eq!(named(asked()).await.0, "large");
+    let title = json!({"messages": [{"role": "user", "content": "Title: Proofs"}]});
+    assert_eq!(named(title).await.0, "small");
+    assert_eq!(named(step(asked())).await, looped);
+    let thanks = json!({"role": "user", "content": "Thanks"});
+    let mut next = step(asked());
+    next["messages"].as_array_mut().unwrap().push(thanks);
+    assert_eq!(named(next).await, ("large".to_owned(), "session_kept_cheaper".to_owned()));
+    // A loop that another gateway began is decided by its instruction, not by the session's name.
+    let title = json!({"messages": [{"role": "user", "content": "Title: Proofs"}]});
+    assert_eq!(named(title).await.0, "small");
+    let begun = step(turn("Good day", Some(json!({"role": "user", "content": hard}))));
+    assert_eq!(named(begun).await.0, "large");
+    // One whose beginning was cut off is known by its name.
+    let cut = json!({"messages": [
+        {"role": "system", "content": long},
+        {"role": "assistant", "content": "Yes."},
+        {"role": "user", "content": "Thanks"},
+    ], "max_tokens": 20});
+    assert_eq!(named(cut).await, ("large".to_owned(), "session_kept_cheaper".to_owned()));
     // Another conversation is another matter.
     let other = json!({"role": "user", "content": "Thanks"});
     assert_eq!(ask(turn("Hi there", Some(other))).await.0, "small");
