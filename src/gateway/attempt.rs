@@ -127,8 +127,12 @@ impl Gateway {
         let counted = counted_by_header(&attempt);
         let max_bytes = self.config.server.max_answer_bytes;
         let mut read = 0;
-        let body = attempt.body(max_bytes, &mut read).await;
-        let body = body.inspect_err(|_| *seen = Seen::broken_off(read))?;
+        let body = attempt.body(max_bytes, |bytes| {
+            read = bytes;
+            *seen = Seen::broken_off(bytes);
+        });
+        let body = body.await?;
+        *seen = Seen::default();
         if body.is_empty() {
             return Err(malformed("it is empty"));
         }
@@ -143,7 +147,7 @@ impl Gateway {
                     async move {
                         let attempt = sent.await?;
                         let counted = counted_by_header(&attempt);
-                        Ok((attempt.body(max_bytes, &mut 0).await?, counted))
+                        Ok((attempt.body(max_bytes, |_| ()).await?, counted))
                     }
                 };
                 let calls =
@@ -187,7 +191,7 @@ impl Gateway {
             limits,
         };
         let answer =
-            async { self.upstreams.send(&slot, call).await?.body(MAX_COUNT_BYTES, &mut 0).await };
+            async { self.upstreams.send(&slot, call).await?.body(MAX_COUNT_BYTES, |_| ()).await };
         match answer.await {
             Ok(body) => {
                 slot.succeeded();

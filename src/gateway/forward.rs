@@ -20,7 +20,7 @@ use super::{
     media::Media,
     prepare::PrepareError,
     relay::StreamStart,
-    settle::{ANSWERED, FINISHED, Settlement},
+    settle::{ANSWERED, FINISHED, Settlement, Stop},
 };
 use crate::{
     ledger::ReserveError,
@@ -67,6 +67,9 @@ impl Gateway {
             let Some(card) = models.get(candidate.model) else { continue };
             if too_small.is_some_and(|least| card.context_window.is_some_and(|w| w <= least)) {
                 continue;
+            }
+            if last_error.is_some() && info.is_late() {
+                break;
             }
             routed.served = Some(candidate);
             let prepared = match self.prepare(request, card, info, &media) {
@@ -158,6 +161,7 @@ impl Gateway {
         let Question { request, info, card, .. } = question;
         let mut waited = Duration::ZERO;
         let mut failure: Option<UpstreamError> = None;
+        let mut stop = self.stop.clone();
         let mut tries = match self.upstreams.begin(&card.provider, &card.upstream_name) {
             Ok(tries) => tries,
             Err(error) => return Err(Failed { error, waited }),
@@ -176,8 +180,9 @@ impl Gateway {
                 break;
             };
             // Even a sleep of nothing lasts until the timer's next millisecond.
-            if !pause.is_zero() {
-                tokio::time::sleep(pause).await;
+            if !pause.is_zero() && or_stop(&mut stop, tokio::time::sleep(pause)).await.is_none() {
+                failure = Some(UpstreamError::ShuttingDown);
+                break;
             }
             // What the last try has used is gone: the budget has to hold both.
             if settlement.has_lost_more()
@@ -187,14 +192,13 @@ impl Gateway {
             }
             settlement.attempt(card, routed.tier());
             let started = Instant::now();
-            let answer = self.attempt(question, &slot, limits, settlement.seen()).await;
+            let answer = self.attempt(question, &slot, limits, settlement.seen());
+            let answer = or_stop(&mut stop, answer).await;
+            let answer = answer.unwrap_or(Err(UpstreamError::ShuttingDown));
             waited += pause + started.elapsed();
-            let outcome = answer.as_ref().map_or_else(UpstreamError::label, |_| ANSWERED);
-            let status = match &answer {
-                Ok(_) => Some(200),
-                Err(error) => error.status(),
-            };
-            settlement.attempt_ended(slot.deployment_index(), started, outcome, status);
+            let failed = answer.as_ref().err();
+            let outcome = failed.map_or(ANSWERED, UpstreamError::label);
+            settlement.attempt_ended(slot.deployment_index(), started, failed);
             self.metrics.attempt_ended(&card.provider, settlement.metric_model(), outcome);
             match answer {
                 Ok((headers, started)) => {
@@ -253,5 +257,14 @@ impl Gateway {
             }
         };
         Reply { routed, attempts, upstream_headers, overhead, warnings, pace, body }
+    }
+}
+
+/// What comes of the work; `None` when the process has to end before.
+async fn or_stop<T>(stop: &mut Stop, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        done = work => Some(done),
+        () = stop.wanted() => None,
     }
 }

@@ -49,6 +49,11 @@ pub struct Deadlines {
 }
 
 impl RequestInfo {
+    /// Whether the caller's own deadline has passed.
+    pub(super) fn is_late(&self) -> bool {
+        self.deadlines.total.is_some_and(|total| total <= self.received.elapsed())
+    }
+
     /// The deadlines of an attempt that begins after `pause`; `None` when no time is left.
     pub(super) fn limits(&self, provider: &Provider, pause: Duration) -> Option<Limits> {
         let shorter =

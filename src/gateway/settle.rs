@@ -31,6 +31,7 @@ use crate::{
         decisions::{self, Decided, DecisionLog, Line, LoggedNeeds},
     },
     units::{NanoUsd, Price, TokenCount},
+    upstream::UpstreamError,
 };
 
 /// Told when the process wants to end: streams in flight then say so and close.
@@ -136,6 +137,8 @@ pub struct Settlement {
     attempted: Vec<row::Attempt>,
     /// What the model asked charges.
     price: Option<Price>,
+    /// Whether a provider is being asked.
+    asked: bool,
     /// What the last attempt's answer has said so far.
     seen: Seen,
     /// What attempts that came to nothing have used.
@@ -183,6 +186,7 @@ impl Settlement {
             attempts: 0,
             attempted: Vec::new(),
             price: None,
+            asked: false,
             seen: Seen::default(),
             lost: Lost::default(),
             first_content: None,
@@ -210,6 +214,7 @@ impl Settlement {
     /// A provider is about to be asked for this model, which stands in this tier.
     pub fn attempt(&mut self, card: &ModelCard, tier: Option<&str>) {
         self.attempts += 1;
+        self.asked = true;
         self.plan.tier = tier.map(str::to_owned);
         self.plan.model = Some(card.name.clone());
         self.plan.provider = Some(card.provider.clone());
@@ -231,16 +236,17 @@ impl Settlement {
         self.lost
     }
 
-    /// What became of the attempt that began at `started`.
+    /// What became of the attempt that began at `started`: an answer, or a failure.
     pub fn attempt_ended(
         &mut self,
         deployment: usize,
         started: Instant,
-        outcome: &'static str,
-        status: Option<u16>,
+        failure: Option<&UpstreamError>,
     ) {
-        let failed = outcome != ANSWERED;
+        let failed = failure.is_some();
+        self.asked = failure.is_some_and(UpstreamError::leaves_work_undone);
         let used = self.used().filter(|_| failed);
+        self.asked = false;
         if let Some((tokens, estimated)) = used {
             let cost = self.price.map(|price| price.cost(&tokens));
             self.lost = Lost {
@@ -263,8 +269,8 @@ impl Settlement {
             deployment: u32::try_from(deployment).ok(),
             started_us: microseconds(since),
             duration_us: microseconds(started.elapsed()),
-            outcome: outcome.to_owned(),
-            status,
+            outcome: failure.map_or(ANSWERED, UpstreamError::label).to_owned(),
+            status: failure.map_or(Some(200), UpstreamError::status),
             ..row::Attempt::default()
         };
         self.attempted.push(self.with_use(attempt, used));
@@ -386,7 +392,8 @@ impl Settlement {
 
     /// What the last attempt has used: the provider's count, or an estimate where it gave none. An
     /// answer that broke off was counted up to some point before; what came after is estimated.
-    /// `None` when nothing came, which costs nothing that could be known.
+    /// Where a provider was left while it was being asked, it has read the prompt, as far as anyone
+    /// can know. `None` when nothing came, which costs nothing that could be known.
     fn used(&self) -> Option<(TokenCount, bool)> {
         let estimate = TokenCount {
             prompt_tokens: self.plan.prompt_tokens_estimate,
@@ -402,7 +409,7 @@ impl Settlement {
                 let completion_tokens = estimate.completion_tokens;
                 Some((TokenCount { completion_tokens, ..usage }, true))
             }
-            None => self.seen.has_content.then_some((estimate, true)),
+            None => (self.seen.has_content || self.asked).then_some((estimate, true)),
         }
     }
 

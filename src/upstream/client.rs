@@ -16,7 +16,7 @@ use rustls_platform_verifier::BuilderVerifierExt as _;
 
 use super::{
     Api, Credential, Observed, Operation, Provider, Slot, Tries, UpstreamError, connect::within,
-    sign::add_signature, tries::Member,
+    error::CONNECT, sign::add_signature, tries::Member,
 };
 
 /// Bytes of an error body that are read (chosen: error objects are far smaller; HTML pages are
@@ -217,17 +217,18 @@ impl Attempt {
         }
     }
 
-    /// The whole body, at most `max_bytes` of it. `read` tells how much has come, also of one that
-    /// breaks off.
+    /// The whole body, at most `max_bytes` of it. `read` is told how much has come, also of one that
+    /// breaks off or is given up.
     pub async fn body(
         mut self,
         max_bytes: usize,
-        read: &mut usize,
+        mut read: impl FnMut(usize),
     ) -> Result<Bytes, UpstreamError> {
         let mut body = BytesMut::new();
         while let Some(chunk) = self.chunk(None).await? {
-            *read += chunk.len();
-            if body.len() + chunk.len() > max_bytes {
+            let length = body.len() + chunk.len();
+            read(length);
+            if length > max_bytes {
                 return Err(UpstreamError::Malformed(format!(
                     "it is larger than {max_bytes} bytes"
                 )));
@@ -273,7 +274,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 
 fn connection_error(error: &reqwest::Error, limits: Limits) -> UpstreamError {
     if error.is_timeout() && error.is_connect() {
-        UpstreamError::Timeout { deadline: "connect", limit: limits.connect }
+        UpstreamError::Timeout { deadline: CONNECT, limit: limits.connect }
     } else if error.is_timeout() {
         total_passed(limits)
     } else if error.is_connect() {

@@ -81,6 +81,9 @@ pub enum UpstreamError {
     Unsupported(String),
 }
 
+/// The name of the deadline on making a connection.
+pub const CONNECT: &str = "connect";
+
 impl UpstreamError {
     /// Judges an answer that is not 2xx. `retry_after` is that of its headers.
     pub fn of_status(status: u16, retry_after: Option<Duration>, body: Bytes) -> Self {
@@ -164,6 +167,16 @@ impl UpstreamError {
                 | Self::Malformed(_)
                 | Self::Cut(_)
         )
+    }
+
+    /// Whether the provider had the whole request and may have worked on it when it was given up:
+    /// what it read is charged for.
+    pub fn leaves_work_undone(&self) -> bool {
+        match self {
+            Self::Timeout { deadline, .. } => *deadline != CONNECT,
+            Self::ShuttingDown => true,
+            _ => false,
+        }
     }
 
     /// Whether another credential may succeed.

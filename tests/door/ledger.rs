@@ -294,6 +294,42 @@ async fn a_caller_who_leaves_and_a_stream_that_breaks_are_charged_for_what_came(
     office.house.close().await;
 }
 
+/// The prompt has been read, as far as anyone can know: hanging up is no way around a budget.
+#[tokio::test]
+async fn a_caller_who_leaves_before_anything_comes_is_charged_for_the_prompt() {
+    let office = Office::open("").await;
+    let secret = office.key("k", Restrictions::default()).await;
+    let mut left = 0;
+    for script in ["head_ms=60000", "first_ms=60000", "endless&chunk_ms=10"] {
+        for stream in [false, true] {
+            let fields = json!({"model": format!("local/m?{script}"), "stream": stream});
+            if stream && script.starts_with("endless") {
+                continue;
+            }
+            let request = office.chat(&secret, fields);
+            let asked = tokio::time::timeout(Duration::from_millis(300), async {
+                drop(request.send().await.unwrap().text().await);
+            });
+            assert!(asked.await.is_err(), "{script}: it was answered");
+            left += 1;
+            let known = async {
+                loop {
+                    let known = office.spend(Dimension::Outcome).await;
+                    match known.get("caller_cancelled") {
+                        Some(found) if found.0 == left => return *found,
+                        _ => tokio::time::sleep(Duration::from_millis(20)).await,
+                    }
+                }
+            };
+            let (_, prompt, completion, _) =
+                tokio::time::timeout(Duration::from_secs(10), known).await.unwrap();
+            assert!(prompt >= left, "{script} {stream}: {prompt}");
+            assert_eq!(completion > 0, script.starts_with("endless"), "{script} {stream}");
+        }
+    }
+    office.house.close().await;
+}
+
 #[tokio::test]
 async fn an_attempt_whose_answer_breaks_off_is_charged_for_beside_the_one_that_serves() {
     let models = "[models.frail]\nprovider = \"local\"\nupstream_name = \"m?cut=3\"\n\

@@ -190,6 +190,21 @@ async fn a_shutdown_is_told_truthfully_on_every_surface() {
             assert!(stream.contains("gateway_shutting_down"), "{which}");
             assert!(!surface.streamed(&stream).1, "{which}");
         }
+        // What has not begun to be answered is told as well, whole or streamed.
+        for (script, stream) in
+            [("head_ms=60000", false), ("head_ms=60000", true), ("endless", false)]
+        {
+            let mut house = house(&format!("?{script}")).await;
+            let body = surface.body("m-claude", stream, json!({}));
+            let asked = tokio::spawn(house.post(surface.path(), body).send());
+            house.upstream.requests_when(|all| !all.is_empty()).await;
+            house.ask_to_stop();
+            let response = asked.await.unwrap().unwrap();
+            let expected = if surface == Surface::Messages { 529 } else { 503 };
+            assert_eq!(response.status(), expected, "{surface:?} {script}");
+            let text = response.text().await.unwrap();
+            assert!(text.contains("shutting down"), "{surface:?} {script}: {text}");
+        }
         let house = house("?chunks=20&chunk_ms=5").await;
         let response = ask(&house, surface, "m-claude", true).await;
         let (stream, ()) = tokio::join!(response.text(), house.close());
