@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Gateway, RequestInfo, media::Media};
+use super::{Gateway, RequestInfo, media::Media, routed::estimate_tokens};
 use crate::{
     policy::{Ability, Mode, ModelCard},
     protocol::{
@@ -126,7 +126,7 @@ impl Gateway {
             None => request.conversation().map_err(PrepareError::Request)?,
         };
         let target = Target {
-            max_output_tokens: card.max_output_tokens.unwrap_or(DEFAULT_MAX_OUTPUT),
+            max_output_tokens: longest_answer(request, card),
             json_schema: card.can(Ability::JsonSchema),
             reasoning: card.can(Ability::Reasoning),
             reasoning_content: provider.quirks.reasoning_content,
@@ -151,6 +151,16 @@ impl Gateway {
             )
         })
     }
+}
+
+/// The bound for a provider that demands one, where the caller has set none: the model's, within
+/// what the prompt leaves of its window, taken to be a tenth longer than estimated.
+fn longest_answer(request: &Incoming, card: &ModelCard) -> u32 {
+    let most = card.max_output_tokens.unwrap_or(DEFAULT_MAX_OUTPUT);
+    let Some(window) = card.context_window else { return most };
+    let prompt = estimate_tokens(request);
+    let left = u64::from(window).saturating_sub(prompt + prompt / 10);
+    u32::try_from(left).unwrap_or(u32::MAX).clamp(1, most.max(1))
 }
 
 /// The language in which a candidate is asked.

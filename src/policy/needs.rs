@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::{Ability, ModelCard};
+use super::{Ability, Mode, ModelCard};
 
 /// What a request needs.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -37,6 +37,8 @@ pub enum Lack {
     },
     /// The model cannot do this.
     Ability(Ability),
+    /// The model makes vectors, and an answer is asked for.
+    Answers,
 }
 
 impl fmt::Display for Lack {
@@ -50,6 +52,7 @@ impl fmt::Display for Lack {
                 "max_output_tokens ({needed_tokens} tokens needed, {max_output_tokens} there)"
             ),
             Self::Ability(ability) => write!(f, "{ability}"),
+            Self::Answers => f.write_str("answers (it makes embeddings)"),
         }
     }
 }
@@ -61,6 +64,15 @@ impl Needs {
         let lacking = |ability: &&Ability| model.abilities.has(**ability) == Some(false);
         if let Some(missing) = self.abilities.iter().find(lacking) {
             return Some(Lack::Ability(*missing));
+        }
+        let wants_vectors = self.abilities.contains(&Ability::Embeddings);
+        let makes_vectors = model.abilities.has(Ability::Embeddings) == Some(true);
+        match model.mode {
+            Some(Mode::Embeddings) if !wants_vectors => return Some(Lack::Answers),
+            Some(Mode::Chat | Mode::Responses) if wants_vectors && !makes_vectors => {
+                return Some(Lack::Ability(Ability::Embeddings));
+            }
+            _ => {}
         }
         if let (Some(needed), Some(max)) = (self.output_tokens, model.max_output_tokens)
             && needed > max

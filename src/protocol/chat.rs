@@ -9,7 +9,7 @@ use std::fmt;
 
 use serde::{
     Deserialize, Deserializer,
-    de::{IgnoredAny, SeqAccess, Visitor},
+    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::json;
 
@@ -85,10 +85,10 @@ pub enum Part {
     Text(String),
     /// `image_url`
     Image,
-    /// `input_audio`
-    Audio,
-    /// `file`
-    File,
+    /// `input_audio`, with so many bytes of strings inside.
+    Audio(usize),
+    /// `file`, the same.
+    File(usize),
     /// Any other type: forwarded, not understood.
     Other,
 }
@@ -217,11 +217,17 @@ impl ChatRequest {
         self.body.get(name)
     }
 
-    /// Whether any message carries a part of the given kind.
-    pub fn has_part(&self, kind: &Part) -> bool {
-        self.messages.iter().any(
-            |message| matches!(&message.content, Content::Parts(parts) if parts.contains(kind)),
-        )
+    /// All parts of all messages.
+    pub fn parts(&self) -> impl Iterator<Item = &Part> {
+        self.messages.iter().flat_map(|message| match &message.content {
+            Content::Parts(parts) => parts.as_slice(),
+            Content::None | Content::Text(_) => &[],
+        })
+    }
+
+    /// Whether the answer shall be spoken.
+    pub fn wants_audio(&self) -> bool {
+        self.field("modalities").is_some_and(|modalities| modalities.get().contains("\"audio\""))
     }
 
     /// Bytes of text in all messages together, an input to the token estimate.
@@ -320,16 +326,80 @@ impl<'de> Deserialize<'de> for Part {
             #[serde(rename = "type")]
             kind: String,
             text: Option<String>,
+            #[serde(default)]
+            input_audio: Strings,
+            #[serde(default)]
+            file: Strings,
         }
         let fields = Fields::deserialize(deserializer)?;
         Ok(match (fields.kind.as_str(), fields.text) {
             ("text", Some(text)) => Self::Text(text),
             ("text", None) => return Err(serde::de::Error::missing_field("text")),
             ("image_url", _) => Self::Image,
-            ("input_audio", _) => Self::Audio,
-            ("file", _) => Self::File,
+            ("input_audio", _) => Self::Audio(fields.input_audio.0),
+            ("file", _) => Self::File(fields.file.0),
             _ => Self::Other,
         })
+    }
+}
+
+/// How many bytes all strings of a value have together.
+#[derive(Default)]
+struct Strings(usize);
+
+impl<'de> Deserialize<'de> for Strings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(StringsVisitor)
+    }
+}
+
+struct StringsVisitor;
+
+impl<'de> Visitor<'de> for StringsVisitor {
+    type Value = Strings;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Strings, E> {
+        Ok(Strings(0))
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Strings, E> {
+        Ok(Strings(0))
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Strings, E> {
+        Ok(Strings(0))
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Strings, E> {
+        Ok(Strings(0))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Strings, E> {
+        Ok(Strings(0))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Strings, E> {
+        Ok(Strings(text.len()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Strings, A::Error> {
+        let mut all = 0;
+        while let Some(Strings(bytes)) = sequence.next_element()? {
+            all += bytes;
+        }
+        Ok(Strings(all))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Strings, A::Error> {
+        let mut all = 0;
+        while let Some((_, Strings(bytes))) = map.next_entry::<IgnoredAny, _>()? {
+            all += bytes;
+        }
+        Ok(Strings(all))
     }
 }
 

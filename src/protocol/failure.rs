@@ -175,11 +175,15 @@ fn retry_info(error: &RawObject) -> Option<Duration> {
     details.iter().find_map(|detail| duration(&object_of(detail)?.take("retryDelay")?.as_string()?))
 }
 
-/// OpenAI: "Please try again in 1.244s", "… in 6m0s", "… in 120ms".
+/// OpenAI: "Please try again in 1.244s", "… in 6m0s", "… in 120ms". Azure: "Please retry after 20
+/// seconds."
 fn retry_in_message(message: &str) -> Option<Duration> {
-    let (_, rest) = message.split_once("try again in ")?;
-    let word = rest.split_whitespace().next()?;
-    duration(word.trim_end_matches(['.', ',']))
+    let (_, rest) =
+        ["try again in ", "retry after "].into_iter().find_map(|m| message.split_once(m))?;
+    let mut words = rest.split_whitespace();
+    let wait = duration(words.next()?.trim_end_matches(['.', ',']))?;
+    let unit = words.next().unwrap_or_default();
+    Some(if unit.starts_with("minute") { wait * 60 } else { wait })
 }
 
 /// `37s`, `1.5s`, `120ms`, `6m0s`, `1h2m3s`, or seconds without a unit.
@@ -277,6 +281,13 @@ mod tests {
                 ErrorKind::RateLimit,
                 Some("rate_limit_exceeded"),
                 Some(1244),
+            ),
+            (
+                429,
+                r#"{"error":{"code":"429","message":"Requests have exceeded the call rate limit. Please retry after 20 seconds."}}"#,
+                ErrorKind::RateLimit,
+                None,
+                Some(20_000),
             ),
             (
                 429,

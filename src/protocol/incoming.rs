@@ -14,7 +14,7 @@ use super::{
     embeddings::EmbeddingRequest,
     fields::RequestError,
     json::{RawObject, raw},
-    neutral::{Conversation, Format, PartBody, Role, SIGNATURE_TAG, Surface, Turn},
+    neutral::{Conversation, Format, PartBody, Role, SIGNATURE_TAG, Source, Surface, Turn},
     translate::read_request,
 };
 
@@ -70,6 +70,29 @@ pub struct ContentFacts {
     pub embeddings: bool,
     /// Bytes of text, tools and schemas included.
     pub text_bytes: usize,
+    /// How many pictures.
+    pub image_count: usize,
+    /// Bytes of documents, as base64; of those by address or name none are known.
+    pub document_bytes: usize,
+    /// Bytes of sound, as base64.
+    pub audio_bytes: usize,
+}
+
+impl ContentFacts {
+    fn add_image(&mut self) {
+        self.images = true;
+        self.image_count += 1;
+    }
+
+    fn add_document(&mut self, bytes: usize) {
+        self.documents = true;
+        self.document_bytes += bytes;
+    }
+
+    fn add_audio(&mut self, bytes: usize) {
+        self.audio = true;
+        self.audio_bytes += bytes;
+    }
 }
 
 #[derive(Debug)]
@@ -116,17 +139,23 @@ impl Incoming {
     }
 
     fn of_chat(mut chat: ChatRequest) -> Self {
-        let content = ContentFacts {
+        let mut content = ContentFacts {
             tools: chat.tools,
             parallel_tools: chat.parallel_tools,
             json_schema: chat.json_schema,
-            images: chat.has_part(&Part::Image),
-            documents: chat.has_part(&Part::File),
-            audio: chat.has_part(&Part::Audio),
+            audio: chat.wants_audio(),
             reasoning: chat.reasoning,
-            embeddings: false,
             text_bytes: chat.text_bytes() + chat.tools_bytes(),
+            ..ContentFacts::default()
         };
+        for part in chat.parts() {
+            match part {
+                Part::Image => content.add_image(),
+                Part::File(bytes) => content.add_document(*bytes),
+                Part::Audio(bytes) => content.add_audio(*bytes),
+                Part::Text(_) | Part::Other => {}
+            }
+        }
         let last_role = chat.messages.last().map(|message| message.role.as_str());
         Self {
             ends_with_tool_result: matches!(last_role, Some("tool" | "function")),
@@ -270,9 +299,16 @@ fn content_facts(read: &Conversation) -> ContentFacts {
 fn add_part(body: &PartBody, facts: &mut ContentFacts) {
     match body {
         PartBody::Text(text) | PartBody::Refusal(text) => facts.text_bytes += text.len(),
-        PartBody::Image { .. } => facts.images = true,
-        PartBody::Document { .. } => facts.documents = true,
-        PartBody::Audio { .. } => facts.audio = true,
+        PartBody::Image { .. } => facts.add_image(),
+        PartBody::Document { source: Source::Base64 { data, .. }, .. } => {
+            facts.add_document(data.len());
+        }
+        PartBody::Document { source: Source::Text(text), .. } => {
+            facts.add_document(0);
+            facts.text_bytes += text.len();
+        }
+        PartBody::Document { .. } => facts.add_document(0),
+        PartBody::Audio { data, .. } => facts.add_audio(data.len()),
         PartBody::ToolCall(call) => facts.text_bytes += call.name.len() + call.arguments.len(),
         PartBody::ToolResult(result) => {
             for part in &result.content {
@@ -311,8 +347,6 @@ fn weighed(body: &PartBody) -> Part {
     match body {
         PartBody::Text(text) => Part::Text(text.clone()),
         PartBody::Image { .. } => Part::Image,
-        PartBody::Document { .. } => Part::File,
-        PartBody::Audio { .. } => Part::Audio,
         _ => Part::Other,
     }
 }
@@ -320,6 +354,29 @@ fn weighed(body: &PartBody) -> Part {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn attachments_are_measured_alike_on_every_surface() {
+        let chat = r#"{"model":"a","modalities":["text"],"messages":[{"role":"user","content":[
+            {"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}},
+            {"type":"file","file":{"file_data":"12345678"}},
+            {"type":"input_audio","input_audio":{"data":"1234","format":"wav"}}]}]}"#;
+        let messages = r#"{"model":"a","max_tokens":9,"messages":[{"role":"user","content":[
+            {"type":"image","source":{"type":"base64","media_type":"image/png","data":"AAAA"}},
+            {"type":"document","source":{"type":"base64","media_type":"application/pdf","data":"12345678"}}]}]}"#;
+        let read = |surface, body: &str| Incoming::parse(surface, body.as_bytes()).unwrap().content;
+        let chat_facts = read(Surface::OpenAiChat, chat);
+        let messages = read(Surface::Anthropic, messages);
+        for facts in [chat_facts, messages] {
+            assert!(facts.images && facts.documents);
+            assert_eq!((facts.image_count, facts.document_bytes), (1, 8));
+        }
+        assert_eq!((chat_facts.audio_bytes, messages.audio), ("1234wav".len(), false));
+        let spoken = r#"{"model":"a","modalities":["text","audio"],"messages":[{"role":"user","content":"x"}]}"#;
+        assert!(read(Surface::OpenAiChat, spoken).audio);
+        let silent = spoken.replace(",\"audio\"", "");
+        assert!(!read(Surface::OpenAiChat, &silent).audio);
+    }
 
     #[test]
     fn the_same_question_reads_alike_on_every_surface() {

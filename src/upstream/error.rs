@@ -26,7 +26,7 @@ pub enum UpstreamError {
     /// The provider does not accept our credential.
     #[error("the provider rejected the gateway's credential (status {status})")]
     Credential {
-        /// 401, 402 or 403.
+        /// Most often 401, 402 or 403; 429 where a quota is used up; 200 of an error inside one.
         status: u16,
     },
     /// The provider wants us to slow down.
@@ -36,7 +36,7 @@ pub enum UpstreamError {
         retry_after: Option<Duration>,
     },
     /// The provider knows no such model or path.
-    #[error("the provider does not know the model or path (status 404): {message}")]
+    #[error("the provider does not know the model or path: {message}")]
     NotFound {
         /// The provider's sentence, or the start of its body.
         message: String,
@@ -88,7 +88,15 @@ impl UpstreamError {
     /// Judges an answer that is not 2xx. `retry_after` is that of its headers.
     pub fn of_status(status: u16, retry_after: Option<Duration>, body: Bytes) -> Self {
         let error = read_error(status, &body);
-        let error = ProviderError { retry_after: retry_after.or(error.retry_after), ..error };
+        // Whatever the body says: the address leads elsewhere, or the model is gone, neither of
+        // which the caller can mend.
+        let kind = match status {
+            300..=399 | 405 => ErrorKind::Server,
+            410 => ErrorKind::NotFound,
+            _ => error.kind,
+        };
+        let retry_after = retry_after.or(error.retry_after);
+        let error = ProviderError { kind, retry_after, ..error };
         Self::of_error(status, error, body)
     }
 
@@ -113,7 +121,6 @@ impl UpstreamError {
         let retry_after = error.retry_after;
         match error.kind {
             ErrorKind::Authentication | ErrorKind::Billing | ErrorKind::Permission => {
-                let status = if matches!(status, 401..=403) { status } else { 401 };
                 Self::Credential { status }
             }
             ErrorKind::RateLimit => Self::RateLimited { retry_after },

@@ -2,8 +2,10 @@
 //! answers.
 
 use std::{
-    sync::Mutex,
-    sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
+    sync::{
+        LazyLock, Mutex,
+        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -108,6 +110,8 @@ pub struct Health {
     in_flight: AtomicUsize,
     /// Milliseconds to the first content, decayed, as f32 bits; zero before the first.
     first_content_ms: AtomicU32,
+    /// When it was measured last, in milliseconds since [`START`].
+    measured_ms: AtomicU64,
 }
 
 /// What is known of a model at this moment, for choosing among candidates.
@@ -121,6 +125,11 @@ pub struct Observed {
 
 /// Weight of the newest measurement (chosen: some ten answers decide).
 const NEWEST: f32 = 0.2;
+/// A measurement counts for half after this long, so that a model that was slow is asked again
+/// (chosen: rarely enough that hardly anyone waits for one that still is).
+const HALF_LIFE: Duration = Duration::from_secs(60);
+/// From when time is counted.
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 impl Health {
     /// A call begins.
@@ -134,7 +143,9 @@ impl Health {
     }
 
     /// The first content came after this long.
-    pub fn first_content(&self, took: Duration) {
+    pub fn first_content(&self, took: Duration, now: Instant) {
+        let since_start = now.saturating_duration_since(*START).as_millis();
+        self.measured_ms.store(u64::try_from(since_start).unwrap_or(u64::MAX), Relaxed);
         let new = took.as_secs_f32() * 1e3;
         let old = f32::from_bits(self.first_content_ms.load(Relaxed));
         let mixed = if old == 0.0 { new } else { old + NEWEST * (new - old) };
@@ -142,8 +153,10 @@ impl Health {
     }
 
     /// What is known now.
-    pub fn observed(&self) -> Observed {
-        let ms = f32::from_bits(self.first_content_ms.load(Relaxed));
+    pub fn observed(&self, now: Instant) -> Observed {
+        let measured = *START + Duration::from_millis(self.measured_ms.load(Relaxed));
+        let age = now.saturating_duration_since(measured).as_secs_f32() / HALF_LIFE.as_secs_f32();
+        let ms = f32::from_bits(self.first_content_ms.load(Relaxed)) * (-age).exp2();
         Observed {
             first_content_ms: (ms > 0.0).then_some(ms),
             in_flight: self.in_flight.load(Relaxed),
@@ -192,11 +205,13 @@ mod tests {
 
     #[test]
     fn the_time_to_the_first_content_decays() {
-        let health = Health::default();
-        assert_eq!(health.observed().first_content_ms, None);
-        health.first_content(Duration::from_millis(100));
-        health.first_content(Duration::from_millis(200));
-        let ms = health.observed().first_content_ms.unwrap();
-        assert!((ms - 120.0).abs() < 1e-3, "{ms}");
+        let (health, now) = (Health::default(), Instant::now());
+        let ms = |after| health.observed(now + after).first_content_ms;
+        assert_eq!(ms(Duration::ZERO), None);
+        health.first_content(Duration::from_millis(100), now);
+        health.first_content(Duration::from_millis(200), now);
+        // A millisecond is as fine as its time is kept.
+        let near = |ms: Option<f32>, expected: f32| (ms.unwrap() - expected).abs() < 0.01;
+        assert!(near(ms(Duration::ZERO), 120.0) && near(ms(HALF_LIFE), 60.0));
     }
 }

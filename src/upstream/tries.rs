@@ -1,8 +1,8 @@
 //! Which deployment and credential is asked next, and when nothing is left to try.
 //!
 //! Among deployments whose circuit is closed, the one with the fewest calls in flight for its
-//! weight is asked. A refused credential gives way to the next at once; a failure that may pass
-//! is retried after a pause that doubles and is drawn at random, as long as the provider's retry
+//! weight is asked. A refused credential gives way to the next at once, and so does a deployment
+//! that fails to those that have not; a failure that may pass is retried after a pause that doubles and is drawn at random, as long as the provider's retry
 //! budget lasts: when everything fails, retries must not multiply the load.
 
 use std::{
@@ -124,12 +124,12 @@ impl Member {
     /// What is known of a model over all deployments.
     pub fn observed(&self, model: &str) -> Observed {
         let all = locked(&self.health);
-        let mut known = Observed::default();
+        let (mut known, now) = (Observed::default(), Instant::now());
         let mut key = (0, model.to_owned());
         for deployment in 0..self.provider.deployments.len() {
             key.0 = deployment;
             let Some(health) = all.get(&key) else { continue };
-            let observed = health.observed();
+            let observed = health.observed(now);
             known.in_flight += observed.in_flight;
             let fastest = [known.first_content_ms, observed.first_content_ms];
             known.first_content_ms = fastest.into_iter().flatten().min_by(f32::total_cmp);
@@ -154,6 +154,8 @@ pub struct Tries {
     pause: Duration,
     /// Credentials refused while this request lasted.
     refused: Vec<(usize, usize)>,
+    /// Deployments that failed while it lasted.
+    failed: Vec<usize>,
     last: Option<(usize, usize)>,
 }
 
@@ -181,6 +183,7 @@ impl Tries {
             model: model.to_owned(),
             pause: FIRST_PAUSE,
             refused: Vec::new(),
+            failed: Vec::new(),
             last: None,
         }
     }
@@ -220,6 +223,14 @@ impl Tries {
                 return Some(Duration::ZERO);
             }
         }
+        if let Some((deployment, _)) = self.last
+            && failure.is_fault()
+        {
+            self.failed.push(deployment);
+            if self.has_other_deployment(now) && self.member.may_retry() {
+                return Some(Duration::ZERO);
+            }
+        }
         let wanted = match failure.is_of_credential() {
             true => self.wanted(now),
             false => failure.retry_after().unwrap_or_default(),
@@ -232,6 +243,7 @@ impl Tries {
         }
         self.retries_left -= 1;
         self.refused.clear();
+        self.failed.clear();
         // Drawn from the upper half, so that callers who failed together come back apart.
         let pause = self.pause.mul_f64(0.5 + 0.5 * draw());
         self.pause = (self.pause * 2).min(MAX_PAUSE);
@@ -247,6 +259,17 @@ impl Tries {
 
     fn has_other_credential(&self) -> bool {
         self.places().any(|place| !self.refused.contains(&place))
+    }
+
+    /// Whether a deployment that has not failed may be asked.
+    fn has_other_deployment(&self, now: Instant) -> bool {
+        (0..self.member.provider.deployments.len()).any(|at| {
+            let is_closed = || {
+                let health = self.member.health(at, &self.model);
+                locked(&health.breaker).wait(now).is_zero()
+            };
+            !self.failed.contains(&at) && is_closed()
+        })
     }
 
     /// How long the provider wants the credential to wait that may be asked the soonest.
@@ -267,7 +290,7 @@ impl Tries {
 
     /// The place to ask; how long every circuit stays open when none may be asked.
     fn choose(&mut self, now: Instant) -> Result<Slot, Duration> {
-        let failed = self.last.map(|(deployment, _)| deployment);
+        let last = self.last.map(|(deployment, _)| deployment);
         let alone = self.member.provider.deployments.len() == 1;
         let mut soonest = Duration::MAX;
         let mut best: Option<(Rank, usize, Arc<Health>)> = None;
@@ -281,10 +304,11 @@ impl Tries {
                 continue;
             }
             let weight = f64::from(deployment.weight.max(1));
-            let load = health.observed().in_flight as f64 / weight;
+            let load = health.observed(now).in_flight as f64 / weight;
             // Of equals a random one, each as often as its weight says (Efraimidis–Spirakis).
             let lot = if alone { 0.0 } else { -draw().powf(1.0 / weight) };
-            let rank = (stands_back, failed == Some(at), load, lot);
+            let has_failed = last == Some(at) || self.failed.contains(&at);
+            let rank = (stands_back, has_failed, load, lot);
             if best.as_ref().is_none_or(|(least, ..)| rank < *least) {
                 best = Some((rank, at, health));
             }
@@ -335,7 +359,7 @@ impl Slot {
 
     /// The first content came after this long.
     pub fn first_content(&self, took: Duration) {
-        self.health.first_content(took);
+        self.health.first_content(took, Instant::now());
     }
 
     /// The answer came whole, or a stream has begun to say something.
@@ -504,6 +528,23 @@ mod tests {
         slot.failed(&error);
         let (other, _) = tries.next(Some(&error), now).unwrap().unwrap();
         assert_ne!(other.place.0, slot.place.0);
+    }
+
+    #[test]
+    fn a_deployment_that_fails_gives_way_at_once_to_those_that_have_not() {
+        let now = Instant::now();
+        let error = UpstreamError::Connect("refused".to_owned());
+        let mut tries = Tries::new(member(3, 1, 0), "m");
+        let (first, _) = tries.next(None, now).unwrap().unwrap();
+        let mut asked = vec![first.place.0];
+        for _ in 0..2 {
+            let (slot, wait) = tries.next(Some(&error), now).unwrap().unwrap();
+            assert_eq!(wait, Duration::ZERO);
+            asked.push(slot.place.0);
+        }
+        asked.sort_unstable();
+        assert_eq!(asked, [0, 1, 2]);
+        assert!(tries.next(Some(&error), now).unwrap().is_none(), "no retries are configured");
     }
 
     #[test]

@@ -89,6 +89,56 @@ async fn several_deployments_share_one_model() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_dead_deployment_fails_nobody_while_another_answers() {
+    let deployments = "breaker_failures = 3\nbreaker_open_ms = 50\n\
+        deployments = [{ base_url = \"http://127.0.0.1:1/v1\" }, { base_url = \"{base}\" }]";
+    let house = house(deployments, "", "", "").await;
+    for call in 0..40 {
+        let response = house.chat(json!({})).send().await.unwrap();
+        assert_eq!(response.status(), 200, "{call}");
+        assert_eq!(header(&response, "x-weighbridge-model"), "small", "{call}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_has_moved_or_lost_its_model_is_not_the_callers_fault() {
+    for status in [302, 307, 405, 410] {
+        let house = house("", &format!("?status={status}"), "", "").await;
+        let served = served_by(&house, json!({})).await;
+        assert_eq!(served, ("other".to_owned(), "2".to_owned()), "{status}");
+        let response = house.chat(json!({"model": "small"})).send().await.unwrap();
+        assert_eq!(response.status(), 502, "{status}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_request_names_the_model_that_was_asked() {
+    let house = house("", "?head_ms=60000", "", "").await;
+    let request = house.chat(json!({})).header("x-weighbridge-total-timeout-ms", "200");
+    let response = request.send().await.unwrap();
+    assert_eq!(response.status(), 504);
+    assert_eq!(header(&response, "x-weighbridge-model"), "small");
+    assert_eq!(header(&response, "x-weighbridge-attempts"), "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attachments_count_towards_the_window() {
+    let house = house("", "", "", "").await;
+    let data = format!("data:application/pdf;base64,{}", "JVBE".repeat(200_000));
+    let image = json!({"type": "image_url", "image_url": {"url": "https://example.com/a.png"}});
+    for (parts, expected) in [
+        (vec![json!({"type": "file", "file": {"filename": "a.pdf", "file_data": data}})], "large"),
+        (vec![image.clone(); 10], "large"),
+        (vec![image], "small"),
+    ] {
+        let text = json!({"type": "text", "text": "Hello"});
+        let content: Vec<_> = std::iter::once(text).chain(parts).collect();
+        let messages = json!([{"role": "user", "content": content}]);
+        assert_eq!(served_by(&house, json!({ "messages": messages })).await.0, expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_circuit_that_is_open_is_not_asked() {
     let settings = "breaker_failures = 2\nbreaker_open_ms = 60000";
     let house = house(settings, "?status=500", "", "").await;

@@ -1,4 +1,4 @@
-//! Vectors through Bedrock, whose models each speak their maker's language.
+//! Vectors: who is asked for them, and Bedrock, whose models each speak their maker's language.
 
 use serde_json::{Value, json};
 
@@ -51,6 +51,36 @@ async fn titan_is_asked_for_each_text_and_cohere_for_all_at_once() {
         assert_eq!(answer["usage"]["prompt_tokens"], tokens, "{model}");
         // 20 nano-dollars a token.
         assert_eq!(cost, weighbridge::units::NanoUsd(tokens * 20).to_string(), "{model}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_sends_vectors_to_who_makes_them_and_answers_to_who_gives_them() {
+    let layout = r#"
+[server]
+listen = "127.0.0.1:0"
+[providers.openai]
+base_url = "{base}"
+api_key_env = "TEST_KEY_openai"
+[models.chatty]
+provider = "openai"
+upstream_name = "gpt-4o"
+[models.vectors]
+provider = "openai"
+upstream_name = "text-embedding-3-small"
+[policies.a]
+tiers = [{ name = "only", models = ["chatty", "vectors"] }]
+[policies.b]
+tiers = [{ name = "only", models = ["vectors", "chatty"] }]
+"#;
+    let house = House::open_without_classifier(layout).await;
+    for policy in ["a", "b"] {
+        let body = json!({"model": policy, "input": "x"}).to_string();
+        let response = house.post("/v1/embeddings", body).send().await.unwrap();
+        let served = header(&response, "x-weighbridge-model");
+        assert_eq!(served, "vectors", "{policy}");
+        let response = house.chat(json!({"model": policy})).send().await.unwrap();
+        assert_eq!(header(&response, "x-weighbridge-model"), "chatty", "{policy}");
     }
 }
 

@@ -345,7 +345,8 @@ async fn spend_prints_rows_whose_money_is_exact_to_nine_decimals() {
     let table = desk.text("spend");
     assert!(table.contains("9007199.254740981") && table.contains("KEY"), "{table}");
     assert!(
-        !table.contains("KEY ID") && table.contains("1 requests were of models without a price")
+        !table.contains("KEY ID")
+            && table.contains("1 requests used nothing, or a model without a price")
     );
     let days = desk.json("spend --by model --step day --filter key=ci --from 2024-10-04");
     assert_eq!(days.as_array().unwrap().len(), 2);

@@ -140,7 +140,7 @@ async fn show(
     }
     if total.unpriced > 0 {
         let n = total.unpriced;
-        writeln!(out, "{n} requests were of models without a price and count as free")?;
+        writeln!(out, "{n} requests used nothing, or a model without a price, and count as free")?;
     }
     Ok(())
 }
