@@ -32,7 +32,7 @@ pub async fn chat(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    converse(&gateway, Surface::OpenAiChat, visitor, &headers, body).await
+    Box::pin(converse(&gateway, Surface::OpenAiChat, visitor, &headers, body)).await
 }
 
 /// `POST /v1/responses`
@@ -42,7 +42,7 @@ pub async fn responses(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    converse(&gateway, Surface::OpenAiResponses, visitor, &headers, body).await
+    Box::pin(converse(&gateway, Surface::OpenAiResponses, visitor, &headers, body)).await
 }
 
 /// `POST /v1/messages`
@@ -52,7 +52,7 @@ pub async fn messages(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    converse(&gateway, Surface::Anthropic, visitor, &headers, body).await
+    Box::pin(converse(&gateway, Surface::Anthropic, visitor, &headers, body)).await
 }
 
 /// `POST /v1/completions`
@@ -62,7 +62,7 @@ pub async fn completions(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    converse(&gateway, Surface::OpenAiCompletions, visitor, &headers, body).await
+    Box::pin(converse(&gateway, Surface::OpenAiCompletions, visitor, &headers, body)).await
 }
 
 /// `POST /v1/embeddings`
