@@ -171,7 +171,6 @@ impl StreamDecoder {
                 }
             }
             Err(error) => {
-                self.parts.end_all();
                 events.extend(self.parts.take_events());
                 events.push(Event::Error(error));
                 self.state = State::Failed;
@@ -412,5 +411,73 @@ mod tests {
             "thinking thinking_delta stop",
             "the end is written even where nothing follows"
         );
+    }
+
+    /// A text that came to its end, a call that did not.
+    const BROKEN_IN_A_CALL: &str = concat!(
+        r#"data: {"id":"c","choices":[{"delta":{"content":"Look: "}}]}"#,
+        "\n\n",
+        r#"data: {"choices":[{"delta":{"tool_calls":[{"index":0,"id":"k","function":{"name":"f","arguments":"{\"a\":"}}]}}]}"#,
+        "\n\n",
+    );
+
+    #[test]
+    fn what_breaks_off_is_not_called_done() {
+        for more in ["", "data: {\"error\":{\"message\":\"full\"}}\n\n", "data: {no\n\n"] {
+            let stream = format!("{BROKEN_IN_A_CALL}{more}");
+            let shown = relayed(Dialect::OpenAiChat, Surface::OpenAiResponses, &stream);
+            assert!(!shown.contains("function_call_arguments.done"), "{shown}");
+            assert_eq!(shown.matches("event: response.output_text.done").count(), 1, "{shown}");
+            assert_eq!(shown.matches("event: response.output_item.done").count(), 1, "{shown}");
+            let (_, last) = shown.split_once("event: response.failed\ndata: ").unwrap();
+            let last: serde_json::Value = serde_json::from_str(last).unwrap();
+            let output = &last["response"]["output"];
+            assert_eq!(
+                (&output[0]["type"], &output[0]["status"]),
+                (&"message".into(), &"completed".into())
+            );
+            assert_eq!(output[1]["status"], "incomplete");
+            assert_eq!(output[1]["arguments"], "{\"a\":");
+
+            let shown = relayed(Dialect::OpenAiChat, Surface::Anthropic, &stream);
+            assert_eq!(shown.matches("event: content_block_start").count(), 2, "{shown}");
+            assert_eq!(shown.matches("event: content_block_stop").count(), 1, "{shown}");
+            for end in ["message_delta", "message_stop"] {
+                assert!(!shown.contains(end), "{shown}");
+            }
+
+            for surface in [Surface::OpenAiChat, Surface::OpenAiCompletions] {
+                let shown = relayed(Dialect::OpenAiChat, surface, &stream);
+                assert!(!shown.contains("\"finish_reason\":\""), "{surface:?}: {shown}");
+                assert!(!shown.contains("[DONE]"), "{surface:?}: {shown}");
+            }
+        }
+    }
+
+    #[test]
+    fn reasoning_and_text_that_break_off_are_incomplete() {
+        for (field, kind) in [("content", "message"), ("reasoning_content", "reasoning")] {
+            let stream =
+                format!("data: {{\"choices\":[{{\"delta\":{{\"{field}\":\"hm\"}}}}]}}\n\n");
+            let shown = relayed(Dialect::OpenAiChat, Surface::OpenAiResponses, &stream);
+            assert!(!shown.contains(".done\n"), "{shown}");
+            let (_, last) = shown.split_once("event: response.failed\ndata: ").unwrap();
+            let last: serde_json::Value = serde_json::from_str(last).unwrap();
+            let item = &last["response"]["output"][0];
+            assert_eq!((&item["type"], &item["status"]), (&kind.into(), &"incomplete".into()));
+            assert!(item.to_string().contains("hm"), "what came is kept: {item}");
+            let shown = relayed(Dialect::OpenAiChat, Surface::Anthropic, &stream);
+            assert!(!shown.contains("content_block_stop"), "{shown}");
+            // Also where the gateway, not the provider, says that it broke.
+            let mut decoder = StreamDecoder::new(Dialect::OpenAiChat, "m", None, 1 << 20);
+            let mut events = decoder.push(stream.as_bytes());
+            events.push(Event::Error(ProviderError::truncated()));
+            for surface in [Surface::OpenAiResponses, Surface::Anthropic] {
+                let mut encoder = StreamEncoder::new(surface, Show::default());
+                let shown = String::from_utf8(encoder.encode(&events).to_vec()).unwrap();
+                assert!(!shown.contains("\"status\":\"completed\""), "{shown}");
+                assert!(!shown.contains("content_block_stop"), "{shown}");
+            }
+        }
     }
 }
