@@ -1,0 +1,224 @@
+//! Requests and whole answers from one language to another.
+
+use super::*;
+use crate::{
+    protocol::{chunk::AnswerFacts, neutral::PartBody},
+    units::TokenCount,
+};
+
+fn written(surface: Surface, body: &str, dialect: Dialect) -> serde_json::Value {
+    let read = read_request(surface, body.as_bytes()).unwrap();
+    let body = write_request(&read, &Target::new(dialect, "m")).body;
+    crate::protocol::json::RawObject::parse(&body).unwrap();
+    serde_json::from_slice(&body).unwrap()
+}
+
+/// A chat request that offers `a` and `b`, as the provider is sent it, and what was lost.
+fn with_tools(fields: &str, dialect: Dialect) -> (serde_json::Value, String) {
+    let body = format!(
+        r#"{{"model":"m","tools":[{{"type":"function","function":{{"name":"a"}}}},
+                {{"type":"function","function":{{"name":"b"}}}}],{fields}}}"#
+    );
+    let read = read_request(Surface::OpenAiChat, body.as_bytes()).unwrap();
+    let written = write_request(&read, &Target::new(dialect, "m"));
+    (serde_json::from_slice(&written.body).unwrap(), written.warnings.to_string())
+}
+
+const QUESTION: &str = r#""messages":[{"role":"user","content":"x"}]"#;
+
+#[test]
+fn what_asks_for_what_happens_anyway_is_no_loss() {
+    let body = |fields: &str| {
+        format!(r#"{{"model":"m","messages":[{{"role":"user","content":"Hi"}}],{fields}}}"#)
+    };
+    let warnings = |fields: &str| {
+        let read = read_request(Surface::OpenAiChat, body(fields).as_bytes()).unwrap();
+        write_request(&read, &Target::new(Dialect::Anthropic, "m")).warnings.to_string()
+    };
+    let defaults = r#""logprobs": false, "store":false,"modalities":[ "text" ],"logit_bias":{}"#;
+    assert_eq!(warnings(defaults), "");
+    let asked = r#""logprobs":true,"modalities":["text","audio"]"#;
+    assert_eq!(warnings(asked), "field_dropped:logprobs, field_dropped:modalities");
+}
+
+#[test]
+fn no_tool_is_offered_to_bedrock_when_none_may_be_called() {
+    let none = format!(r#"{QUESTION},"tool_choice":"none""#);
+    let (body, warnings) = with_tools(&none, Dialect::Bedrock);
+    assert_eq!((body.get("toolConfig"), warnings.as_str()), (None, ""));
+    // It refuses a history of calls without the tools.
+    let called = r#""tool_choice":"none","messages":[{"role":"user","content":"x"},
+            {"role":"assistant","tool_calls":[{"id":"1","type":"function","function":{"name":"a","arguments":"{}"}}]},
+            {"role":"tool","tool_call_id":"1","content":"y"}]"#;
+    let (body, warnings) = with_tools(called, Dialect::Bedrock);
+    assert_eq!(body["toolConfig"]["tools"].as_array().unwrap().len(), 2);
+    assert_eq!(warnings, "tool_choice_dropped:tool_choice");
+}
+
+#[test]
+fn a_schema_is_the_only_tool_to_be_called_when_the_callers_own_may_not() {
+    let fields = format!(
+        r#"{QUESTION},"tool_choice":"none","response_format":{{"type":"json_schema",
+                "json_schema":{{"name":"s","schema":{{"type":"object"}}}}}}"#
+    );
+    let (body, _) = with_tools(&fields, Dialect::Bedrock);
+    assert_eq!(body["toolConfig"]["tools"].as_array().unwrap().len(), 1);
+    assert_eq!(body["toolConfig"]["toolChoice"]["tool"]["name"], "s");
+    let body = format!(
+        r#"{{"model":"m","tools":[{{"type":"function","function":{{"name":"a"}}}}],{fields}}}"#
+    );
+    let read = read_request(Surface::OpenAiChat, body.as_bytes()).unwrap();
+    let target = Target { json_schema: false, ..Target::new(Dialect::Anthropic, "m") };
+    let body: serde_json::Value =
+        serde_json::from_slice(&write_request(&read, &target).body).unwrap();
+    assert_eq!(body["tool_choice"], serde_json::json!({"type": "tool", "name": "s"}));
+}
+
+#[test]
+fn a_named_tool_is_the_only_one_that_cohere_is_offered() {
+    let named = |name: &str| {
+        let choice = format!(r#"{{"type":"function","function":{{"name":"{name}"}}}}"#);
+        with_tools(&format!(r#"{QUESTION},"tool_choice":{choice}"#), Dialect::Cohere)
+    };
+    let (body, warnings) = named("b");
+    assert_eq!((body["tool_choice"].as_str(), warnings.as_str()), (Some("REQUIRED"), ""));
+    let names: Vec<_> =
+        body["tools"].as_array().unwrap().iter().map(|tool| &tool["function"]["name"]).collect();
+    assert_eq!(names, ["b"]);
+    let (body, warnings) = named("c");
+    assert_eq!(body["tools"].as_array().unwrap().len(), 2);
+    assert_eq!(warnings, "tool_choice_weakened:tool_choice");
+}
+
+#[test]
+fn a_calls_signature_goes_out_with_the_reasoning_and_comes_back_to_the_call() {
+    let body =
+        br#"{"modelVersion":"gemini-3-x","candidates":[{"finishReason":"STOP","content":{"parts":[
+            {"text":"hm","thought":true},
+            {"functionCall":{"id":"1","name":"f","args":{}},"thoughtSignature":"sig"}]}}]}"#;
+    let answer = read_answer(Dialect::Gemini, body, "gemini-3-x", None).unwrap();
+    let shown = write_answer(Surface::Anthropic, &answer, &Show::default());
+    let mut shown: serde_json::Value = serde_json::from_slice(&shown).unwrap();
+    let content = shown["content"].take();
+    assert_eq!(content.as_array().unwrap().len(), 2, "{content}");
+    assert_eq!(content[0]["thinking"], "hm");
+    assert_eq!(content[0]["signature"], "weighbridge:gemini:gemini-3-x:sig");
+
+    let next = serde_json::json!({"model": "m", "max_tokens": 9, "messages": [
+        {"role": "user", "content": "x"},
+        {"role": "assistant", "content": content},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1", "content": "y"}]},
+    ]});
+    let read = read_request(Surface::Anthropic, next.to_string().as_bytes()).unwrap();
+    let sent = |model: &str| {
+        let written = write_request(&read, &Target::new(Dialect::Gemini, model));
+        let body: serde_json::Value = serde_json::from_slice(&written.body).unwrap();
+        (body["contents"][1]["parts"].clone(), written.warnings.to_string())
+    };
+    let (parts, warnings) = sent("gemini-3-x");
+    assert_eq!(parts[0], serde_json::json!({"text": "hm", "thought": true}));
+    assert_eq!((parts[1]["thoughtSignature"].as_str(), warnings.as_str()), (Some("sig"), ""));
+    let (parts, warnings) = sent("gemini-3-y");
+    assert_eq!(parts[0]["thoughtSignature"], "skip_thought_signature_validator");
+    assert_eq!(warnings, "thinking_dropped:messages[1].content[0]");
+}
+
+#[test]
+fn instructions_in_the_middle_stay_there_for_a_caller_who_speaks_as_the_provider_does() {
+    let body = r#"{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"x"},
+            {"role":"system","content":"Be brief."},{"role":"user","content":"y"}]}"#;
+    let sent = written(Surface::Anthropic, body, Dialect::Anthropic);
+    assert_eq!((sent.get("system"), &sent["messages"][1]["role"]), (None, &"system".into()));
+    assert_eq!(sent["messages"][1]["content"][0]["text"], "Be brief.");
+    let sent = written(Surface::Anthropic, body, Dialect::OpenAiChat);
+    assert_eq!(sent["messages"][1]["role"], "system");
+    let sent = written(Surface::OpenAiChat, body, Dialect::Anthropic);
+    assert_eq!(
+        (&sent["system"], sent["messages"].as_array().unwrap().len()),
+        (&"Be brief.".into(), 1)
+    );
+}
+
+#[test]
+fn several_refusals_are_all_shown_on_chat() {
+    let body = br#"{"output":[{"type":"message","content":[{"refusal":"a"},{"refusal":"b"}]}]}"#;
+    let answer = read_answer(Dialect::OpenAiResponses, body, "m", None).unwrap();
+    let shown = write_answer(Surface::OpenAiChat, &answer, &Show::default());
+    let shown: serde_json::Value = serde_json::from_slice(&shown).unwrap();
+    assert_eq!(shown["choices"][0]["message"]["refusal"], "ab");
+    let asked = r#"{"model":"m","input":[{"role":"assistant","content":[
+            {"type":"refusal","refusal":"a"},{"type":"refusal","refusal":"b"}]}]}"#;
+    let sent = written(Surface::OpenAiResponses, asked, Dialect::OpenAiChat);
+    assert_eq!(sent["messages"][0]["refusal"], "ab");
+}
+
+#[test]
+fn a_call_without_an_id_is_given_one() {
+    for (dialect, body) in [
+        (Dialect::Anthropic, r#"{"id":"x","content":[{"type":"tool_use","name":"f"}]}"#),
+        (Dialect::Bedrock, r#"{"output":{"message":{"content":[{"toolUse":{"name":"f"}}]}}}"#),
+        (Dialect::OpenAiResponses, r#"{"output":[{"type":"function_call","name":"f"}]}"#),
+        (Dialect::Cohere, r#"{"message":{"tool_calls":[{"id":"","function":{"name":"f"}}]}}"#),
+    ] {
+        let answer = read_answer(dialect, body.as_bytes(), "m", None).unwrap();
+        let PartBody::ToolCall(call) = &answer.parts[0].body else { panic!("{answer:?}") };
+        assert!(!call.id.is_empty(), "{dialect:?}");
+    }
+}
+
+#[test]
+fn a_setting_given_in_two_places_is_written_once() {
+    let body = r#"{"model":"m","input":"x","text":{"verbosity":"low"},"verbosity":"high"}"#;
+    let sent = written(Surface::OpenAiResponses, body, Dialect::OpenAiChat);
+    assert_eq!(sent["verbosity"], "low");
+}
+
+#[test]
+fn what_has_a_price_of_its_own_is_counted_apart_in_every_dialect() {
+    let counted = |dialect, body: &str| {
+        let answer = read_answer(dialect, body.as_bytes(), "m", None).unwrap();
+        TokenCount::from(answer.usage.unwrap())
+    };
+    let chat = r#"{"choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}],
+            "service_tier":"flex","usage":{"prompt_tokens":100,"completion_tokens":20,
+            "prompt_tokens_details":{"audio_tokens":30,"image_tokens":40},
+            "completion_tokens_details":{"audio_tokens":5}}}"#;
+    let spoken = TokenCount {
+        prompt_tokens: 100,
+        completion_tokens: 20,
+        audio_prompt_tokens: 30,
+        image_prompt_tokens: 40,
+        audio_completion_tokens: 5,
+        in_batch: true,
+        ..TokenCount::default()
+    };
+    assert_eq!(counted(Dialect::OpenAiChat, chat), spoken);
+    // The same where the bytes pass through.
+    assert_eq!(AnswerFacts::read(chat.as_bytes()).unwrap().usage, Some(spoken));
+    let responses = r#"{"status":"completed","output":[],"service_tier":"flex",
+            "usage":{"input_tokens":100,"output_tokens":20,
+            "input_tokens_details":{"audio_tokens":30,"image_tokens":40},
+            "output_tokens_details":{"audio_tokens":5}}}"#;
+    assert_eq!(counted(Dialect::OpenAiResponses, responses), spoken);
+    let gemini = r#"{"candidates":[{"content":{"parts":[{"text":"Hi"}]},"finishReason":"STOP"}],
+            "usageMetadata":{"promptTokenCount":100,"candidatesTokenCount":20,
+            "promptTokensDetails":[{"modality":"TEXT","tokenCount":30},
+                {"modality":"AUDIO","tokenCount":30},{"modality":"IMAGE","tokenCount":40}],
+            "candidatesTokensDetails":[{"modality":"AUDIO","tokenCount":5}]}}"#;
+    let usual = TokenCount { in_batch: false, ..spoken };
+    assert_eq!(counted(Dialect::Gemini, gemini), usual);
+    let anthropic = r#"{"content":[],"stop_reason":"end_turn","usage":{"input_tokens":10,
+            "cache_creation_input_tokens":70,"cache_read_input_tokens":20,"output_tokens":20,
+            "cache_creation":{"ephemeral_5m_input_tokens":10,"ephemeral_1h_input_tokens":60},
+            "service_tier":"batch"}}"#;
+    let written = TokenCount {
+        prompt_tokens: 100,
+        completion_tokens: 20,
+        cached_tokens: 20,
+        cache_write_tokens: 70,
+        cache_write_1h_tokens: 60,
+        in_batch: true,
+        ..TokenCount::default()
+    };
+    assert_eq!(counted(Dialect::Anthropic, anthropic), written);
+}
