@@ -4,14 +4,16 @@ use crate::protocol::{
     anthropic::{Thinking, thinking},
     json::{Json, RawObject, object},
     neutral::{
-        Conversation, Dialect, Format, Part, PartBody, Role, Sampling, Source, Target, Tool,
-        ToolChoice, ToolResult, Turn, Warnings, Written, portable_id, target::part_path,
+        Conversation, Dialect, Format, Function, Part, PartBody, Role, Sampling, Source, Target,
+        Tool, ToolChoice, ToolResult, Turn, Warnings, Written, portable_id, target::part_path,
     },
 };
 
 const ME: Dialect = Dialect::Bedrock;
 /// Longest id of a tool call ("ToolUseBlock").
 const MAX_ID_CHARS: usize = 64;
+/// Describes a tool that only the conversation so far knows: the model shall not call it.
+const NOT_OFFERED: &str = "Was called earlier. Not available any more: do not call it.";
 
 /// Writes a request.
 pub fn write_request(conversation: &Conversation, target: &Target<'_>) -> Written {
@@ -295,7 +297,8 @@ fn document_name(title: Option<&str>, number: usize) -> String {
 /// Tools, their choice, and the tool that stands in for a JSON schema.
 ///
 /// Converse has no word for "none": the caller's tools are left out, unless the conversation holds
-/// calls, which it refuses without the tools' configuration.
+/// calls, which it refuses without the tools' configuration. Where the caller offers none, that is
+/// made from the calls' names.
 fn tools(
     conversation: &Conversation,
     body: &mut RawObject,
@@ -337,6 +340,14 @@ fn tools(
         None => {}
     }
     if tools.is_empty() {
+        let called = conversation.called_tools();
+        if !called.is_empty() {
+            let description = Some(NOT_OFFERED.to_owned());
+            let schema = Function::default().schema();
+            let called = called.iter().map(|name| spec(name, &description, &schema));
+            body.put("toolConfig", &object! { "tools": called.collect::<Vec<_>>() });
+            warnings.add("tools_added", "tools");
+        }
         return None;
     }
     let mut config = object! { "tools": tools };

@@ -56,6 +56,33 @@ fn no_tool_is_offered_to_bedrock_when_none_may_be_called() {
 }
 
 #[test]
+fn calls_made_earlier_are_known_to_bedrock_where_no_tools_are_offered() {
+    let call = |id: u8, name: &str| {
+        format!(
+            r#"{{"role":"assistant","tool_calls":[{{"id":"{id}","type":"function",
+                    "function":{{"name":"{name}","arguments":"{{}}"}}}}]}},
+                    {{"role":"tool","tool_call_id":"{id}","content":"y"}}"#
+        )
+    };
+    let history = [call(1, "b"), call(2, "a"), call(3, "b")].join(",");
+    for fields in ["", r#""tools":[],"tool_choice":"none","parallel_tool_calls":false,"#] {
+        let body = format!(
+            r#"{{"model":"m",{fields}"messages":[{{"role":"user","content":"x"}},{history}]}}"#
+        );
+        let read = read_request(Surface::OpenAiChat, body.as_bytes()).unwrap();
+        let written = write_request(&read, &Target::new(Dialect::Bedrock, "m"));
+        let body: serde_json::Value = serde_json::from_slice(&written.body).unwrap();
+        let config = &body["toolConfig"];
+        let specs: Vec<_> = config["tools"].as_array().unwrap().iter().collect();
+        let names: Vec<_> = specs.iter().map(|tool| &tool["toolSpec"]["name"]).collect();
+        assert_eq!(names, ["b", "a"]);
+        assert_eq!(specs[0]["toolSpec"]["inputSchema"]["json"]["type"], "object");
+        assert_eq!(config.get("toolChoice"), None);
+        assert_eq!(written.warnings.to_string(), "tools_added:tools");
+    }
+}
+
+#[test]
 fn a_schema_is_the_only_tool_to_be_called_when_the_callers_own_may_not() {
     let fields = format!(
         r#"{QUESTION},"tool_choice":"none","response_format":{{"type":"json_schema",
