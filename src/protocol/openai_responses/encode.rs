@@ -46,6 +46,11 @@ impl Encoder {
         }
     }
 
+    /// Counts on from an event that came to the caller in another way.
+    pub fn go_on_at(&mut self, sequence: u64) {
+        self.sequence = sequence;
+    }
+
     /// Writes what one event is in this dialect.
     pub fn encode(&mut self, event: &Event, out: &mut Vec<u8>) {
         self.answer.add(event);

@@ -270,6 +270,18 @@ impl StreamEncoder {
         })
     }
 
+    /// An encoder that goes on behind a stream that `decoder` has read while its bytes passed as
+    /// they came: its events count on from there.
+    pub fn after(decoder: &StreamDecoder, surface: Surface, show: Show) -> Self {
+        let mut made = Self::new(surface, show);
+        if let (Encoder::Responses(encoder), Decoder::Responses(read)) =
+            (&mut made.0, &decoder.dialect)
+        {
+            encoder.go_on_at(read.next_sequence());
+        }
+        made
+    }
+
     /// The caller's frames for these events; may be empty.
     pub fn encode(&mut self, events: &[Event]) -> Bytes {
         let mut out = Vec::new();

@@ -163,6 +163,31 @@ fn what_breaks_off_is_not_called_done() {
 }
 
 #[test]
+fn an_error_behind_a_stream_that_passed_counts_on_from_it() {
+    let mut decoder = StreamDecoder::new(Dialect::OpenAiResponses, "m", None, 1 << 20);
+    let error = [Event::Error(ProviderError::truncated())];
+    let mut number = |stream: &str| {
+        decoder.push(stream.as_bytes());
+        let mut encoder = StreamEncoder::after(&decoder, Surface::OpenAiResponses, Show::default());
+        let shown = String::from_utf8(encoder.encode(&error).to_vec()).unwrap();
+        let (_, data) = shown.split_once("data: ").unwrap();
+        let event: serde_json::Value = serde_json::from_str(data).unwrap();
+        (event["type"].as_str().unwrap().to_owned(), event["sequence_number"].as_u64())
+    };
+    assert_eq!(number(""), ("error".to_owned(), Some(0)));
+    let events = concat!(
+        r#"data: {"type":"response.created","sequence_number":0,"response":{"id":"a"}}"#,
+        "\n\n",
+        r#"data: {"type":"response.output_text.delta","sequence_number":5,"delta":"Hi"}"#,
+        "\n\n",
+    );
+    assert_eq!(number(events).1, Some(6));
+    // The provider's own word of the error does not pass.
+    let told = r#"data: {"type":"error","sequence_number":6,"message":"full"}"#;
+    assert_eq!(number(&format!("{told}\n\n")).1, Some(6));
+}
+
+#[test]
 fn reasoning_and_text_that_break_off_are_incomplete() {
     for (field, kind) in [("content", "message"), ("reasoning_content", "reasoning")] {
         let stream = format!("data: {{\"choices\":[{{\"delta\":{{\"{field}\":\"hm\"}}}}]}}\n\n");
