@@ -8,7 +8,7 @@
 mod stream;
 
 pub use super::failure::{read_error, write_error};
-pub use stream::{StreamDecoder, StreamEncoder};
+pub use stream::{StreamDecoder, StreamEncoder, end_mark};
 
 use super::{
     anthropic, bedrock, cohere,

@@ -297,5 +297,16 @@ impl StreamEncoder {
     }
 }
 
+/// The frame that ends a finished stream whose bytes pass as they came, where the provider left it
+/// out after the reason to stop. Empty on responses, where the last event holds the whole answer:
+/// without it a stream is not finished.
+pub fn end_mark(surface: Surface) -> &'static [u8] {
+    match surface {
+        Surface::OpenAiChat | Surface::OpenAiCompletions => b"data: [DONE]\n\n",
+        Surface::OpenAiResponses => b"",
+        Surface::Anthropic => b"event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
+    }
+}
+
 #[cfg(test)]
 mod tests;

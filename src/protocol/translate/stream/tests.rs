@@ -188,6 +188,18 @@ fn an_error_behind_a_stream_that_passed_counts_on_from_it() {
 }
 
 #[test]
+fn an_end_mark_is_what_ends_a_written_stream() {
+    let stream =
+        "data: {\"choices\":[{\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}]}\n\n";
+    for surface in SURFACES {
+        let shown = relayed(Dialect::OpenAiChat, surface, stream);
+        let mark = String::from_utf8_lossy(end_mark(surface));
+        assert!(shown.ends_with(mark.as_ref()), "{surface:?}: {shown}");
+        assert_eq!(mark.is_empty(), surface == Surface::OpenAiResponses);
+    }
+}
+
+#[test]
 fn reasoning_and_text_that_break_off_are_incomplete() {
     for (field, kind) in [("content", "message"), ("reasoning_content", "reasoning")] {
         let stream = format!("data: {{\"choices\":[{{\"delta\":{{\"{field}\":\"hm\"}}}}]}}\n\n");
