@@ -42,6 +42,24 @@ fn what_asks_for_what_happens_anyway_is_no_loss() {
 }
 
 #[test]
+fn sealed_reasoning_that_comes_anyway_is_no_loss_when_it_is_asked_for() {
+    let warnings = |include: &str, dialect| {
+        let body = format!(r#"{{"model":"m","input":"Hi","include":[{include}]}}"#);
+        let read = read_request(Surface::OpenAiResponses, body.as_bytes()).unwrap();
+        write_request(&read, &Target::new(dialect, "m")).warnings.to_string()
+    };
+    let sealed = r#""reasoning.encrypted_content""#;
+    let more = format!("{sealed},\"message.output_text.logprobs\"");
+    for dialect in [Dialect::Anthropic, Dialect::Bedrock, Dialect::Gemini] {
+        assert_eq!(warnings(sealed, dialect), "", "{dialect:?}");
+        assert_eq!(warnings(&more, dialect), "field_dropped:include", "{dialect:?}");
+    }
+    for dialect in [Dialect::OpenAiChat, Dialect::Cohere] {
+        assert_eq!(warnings(sealed, dialect), "field_dropped:include", "{dialect:?}");
+    }
+}
+
+#[test]
 fn no_tool_is_offered_to_bedrock_when_none_may_be_called() {
     let none = format!(r#"{QUESTION},"tool_choice":"none""#);
     let (body, warnings) = with_tools(&none, Dialect::Bedrock);
