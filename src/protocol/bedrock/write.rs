@@ -1,7 +1,7 @@
 //! A request for Converse. The model's name is in the path, not in the body.
 
 use crate::protocol::{
-    anthropic::{Thinking, thinking},
+    anthropic::{Thinking, beside_thinking, thinking},
     json::{Json, RawObject, object},
     neutral::{
         Conversation, Dialect, Format, Function, Part, PartBody, Role, Sampling, Source, Target,
@@ -22,23 +22,20 @@ pub fn write_request(conversation: &Conversation, target: &Target<'_>) -> Writte
     let (system, messages) = writer.turns();
     let mut body = object! { "messages": messages };
     body.put_list("system", &system);
-    let sampling = target.sampling(conversation, &mut warnings);
+    let mut sampling = target.sampling(conversation, &mut warnings);
     let mut inference = RawObject::default();
     inference.put_some("maxTokens", &conversation.max_output_tokens);
     let schema_tool = tools(conversation, &mut body, &mut warnings);
     let mut fields = RawObject::default();
-    let thinks = model_fields(
+    model_fields(
         conversation,
         target,
-        &sampling,
+        &mut sampling,
         schema_tool.is_some(),
         &mut fields,
         &mut warnings,
     );
     match sampling.temperature {
-        Some(temperature) if thinks && temperature != 1.0 => {
-            warnings.add("sampling_dropped", "temperature");
-        }
         Some(temperature) if temperature > 1.0 => {
             inference.put("temperature", &1.0);
             warnings.add("temperature_clamped", "temperature");
@@ -66,15 +63,16 @@ pub fn write_request(conversation: &Conversation, target: &Target<'_>) -> Writte
     Written { body: body.to_bytes(), warnings, schema_tool }
 }
 
-/// What only Anthropic's models take, under their own names. Returns whether they think.
+/// What only Anthropic's models take, under their own names. Where they think, `sampling` loses
+/// what they do not take beside it.
 fn model_fields(
     conversation: &Conversation,
     target: &Target<'_>,
-    sampling: &Sampling,
+    sampling: &mut Sampling,
     schema_tool: bool,
     fields: &mut RawObject,
     warnings: &mut Warnings,
-) -> bool {
+) {
     if !target.model.contains("anthropic.") {
         if sampling.top_k.is_some() {
             warnings.add("sampling_dropped", "top_k");
@@ -82,7 +80,7 @@ fn model_fields(
         if target.reasoning(conversation, warnings).is_some() {
             warnings.add("reasoning_dropped", "reasoning");
         }
-        return false;
+        return;
     }
     let forced = schema_tool
         || matches!(
@@ -104,11 +102,10 @@ fn model_fields(
             true
         }
     };
-    match sampling.top_k {
-        Some(_) if thinks => warnings.add("sampling_dropped", "top_k"),
-        top_k => fields.put_some("top_k", &top_k),
+    if thinks {
+        beside_thinking(sampling, warnings);
     }
-    thinks
+    fields.put_some("top_k", &sampling.top_k);
 }
 
 struct Writer<'a> {

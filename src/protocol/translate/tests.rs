@@ -101,6 +101,29 @@ fn calls_made_earlier_are_known_to_bedrock_where_no_tools_are_offered() {
 }
 
 #[test]
+fn beside_thinking_a_small_top_p_is_left_out() {
+    let sent = |model: &str, dialect, fields: &str| {
+        let body = format!(r#"{{"model":"m","max_tokens":9000,{fields},{QUESTION}}}"#);
+        let read = read_request(Surface::OpenAiChat, body.as_bytes()).unwrap();
+        let written = write_request(&read, &Target::new(dialect, model));
+        let body: serde_json::Value = serde_json::from_slice(&written.body).unwrap();
+        let top_p = body.get("top_p").or(body["inferenceConfig"].get("topP"));
+        (top_p.and_then(serde_json::Value::as_f64), written.warnings.to_string())
+    };
+    let dropped = (None, "sampling_dropped:top_p".to_owned());
+    for (model, dialect) in
+        [("claude-3-7", Dialect::Anthropic), ("eu.anthropic.claude-3-7", Dialect::Bedrock)]
+    {
+        let low = r#""reasoning_effort":"low","top_p":0.94"#;
+        assert_eq!(sent(model, dialect, low), dropped, "{model}");
+        let enough = r#""reasoning_effort":"low","top_p":0.95"#;
+        assert_eq!(sent(model, dialect, enough), (Some(0.95), String::new()), "{model}");
+        let silent = r#""top_p":0.1"#;
+        assert_eq!(sent(model, dialect, silent), (Some(0.1), String::new()), "{model}");
+    }
+}
+
+#[test]
 fn a_schema_is_the_only_tool_to_be_called_when_the_callers_own_may_not() {
     let fields = format!(
         r#"{QUESTION},"tool_choice":"none","response_format":{{"type":"json_schema",
