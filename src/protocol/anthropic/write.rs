@@ -13,6 +13,8 @@ const ME: Dialect = Dialect::Anthropic;
 const MIN_BUDGET_TOKENS: u32 = 1024;
 /// Longest id of a tool call (Bedrock's bound on the same models; Anthropic states none).
 const MAX_ID_CHARS: usize = 64;
+/// Stands for the user's turn where a conversation begins with the model's.
+pub(in crate::protocol) const OPENING: &str = "(The conversation begins with the assistant.)";
 
 /// Writes a request.
 pub fn write_request(conversation: &Conversation, target: &Target<'_>) -> Written {
@@ -234,6 +236,13 @@ impl Writer<'_> {
                 }
                 _ => merged.push((turn.role, results, others)),
             }
+        }
+        // "First message must use the user role."
+        if let Some((Role::Assistant, ..)) = merged.first() {
+            let opening = object! { "type": "text", "text": OPENING };
+            merged.insert(0, (Role::User, Vec::new(), vec![opening]));
+            let turn = self.conversation.turns.iter().find(|turn| turn.role == Role::Assistant);
+            self.warn("turn_added", turn.map_or("", |turn| &turn.path));
         }
         let message = |(role, results, others): (Role, Vec<RawObject>, Vec<RawObject>)| {
             let content: Vec<RawObject> = results.into_iter().chain(others).collect();

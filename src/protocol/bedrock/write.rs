@@ -1,7 +1,7 @@
 //! A request for Converse. The model's name is in the path, not in the body.
 
 use crate::protocol::{
-    anthropic::{Thinking, beside_thinking, thinking},
+    anthropic::{OPENING, Thinking, beside_thinking, thinking},
     json::{Json, RawObject, object},
     neutral::{
         Conversation, Dialect, Format, Function, Part, PartBody, Role, Sampling, Source, Target,
@@ -142,6 +142,12 @@ impl Writer<'_> {
                 Some((role, all)) if *role == turn.role => all.extend(blocks),
                 _ => merged.push((turn.role, blocks)),
             }
+        }
+        // "A conversation must start with a user message."
+        if let Some((Role::Assistant, _)) = merged.first() {
+            merged.insert(0, (Role::User, vec![object! { "text": OPENING }]));
+            let turn = self.conversation.turns.iter().find(|turn| turn.role == Role::Assistant);
+            self.warn("turn_added", turn.map_or("", |turn| &turn.path));
         }
         let message = |(role, content): (Role, Vec<RawObject>)| {
             let role = if role == Role::Assistant { "assistant" } else { "user" };

@@ -101,6 +101,30 @@ fn calls_made_earlier_are_known_to_bedrock_where_no_tools_are_offered() {
 }
 
 #[test]
+fn a_conversation_that_the_model_begins_is_given_a_users_turn() {
+    let body = r#"{"model":"m","messages":[{"role":"system","content":"s"},
+            {"role":"assistant","content":""},{"role":"assistant","content":"Hello."},
+            {"role":"user","content":"x"}]}"#;
+    for (dialect, added) in
+        [(Dialect::Anthropic, true), (Dialect::Bedrock, true), (Dialect::Gemini, false)]
+    {
+        let read = read_request(Surface::OpenAiChat, body.as_bytes()).unwrap();
+        let written = write_request(&read, &Target::new(dialect, "m"));
+        let sent: serde_json::Value = serde_json::from_slice(&written.body).unwrap();
+        if !added {
+            assert_eq!(written.warnings.to_string(), "", "{dialect:?}");
+            continue;
+        }
+        assert_eq!(written.warnings.to_string(), "turn_added:messages[1]", "{dialect:?}");
+        let turns = sent["messages"].as_array().unwrap();
+        let roles: Vec<_> = turns.iter().map(|turn| &turn["role"]).collect();
+        assert_eq!(roles, ["user", "assistant", "user"], "{dialect:?}");
+        let text = &turns[0]["content"][0]["text"];
+        assert_eq!(text, "(The conversation begins with the assistant.)");
+    }
+}
+
+#[test]
 fn beside_thinking_a_small_top_p_is_left_out() {
     let sent = |model: &str, dialect, fields: &str| {
         let body = format!(r#"{{"model":"m","max_tokens":9000,{fields},{QUESTION}}}"#);
