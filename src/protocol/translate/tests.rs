@@ -148,6 +148,42 @@ fn beside_thinking_a_small_top_p_is_left_out() {
 }
 
 #[test]
+fn gemini_thinks_within_the_callers_bound() {
+    let read = |surface, fields: &str| {
+        let body = format!(r#"{{"model":"m",{fields},{QUESTION}}}"#);
+        read_request(surface, body.as_bytes()).unwrap()
+    };
+    let sent = |conversation: &Conversation, model| {
+        let written = write_request(conversation, &Target::new(Dialect::Gemini, model));
+        let body: serde_json::Value = serde_json::from_slice(&written.body).unwrap();
+        let budget = &body["generationConfig"]["thinkingConfig"]["thinkingBudget"];
+        (budget.as_i64(), written.warnings.to_string())
+    };
+    for (effort, bound, model, budget) in [
+        ("high", 1000, "gemini-2.5-flash", 500),
+        ("high", 1000, "gemini-2.5-flash-lite", 512),
+        ("high", 100, "gemini-2.5-pro", 128),
+        ("low", 3000, "gemini-2.5-pro", 1024),
+        ("none", 100, "gemini-2.5-flash", 0),
+    ] {
+        let fields = format!(r#""reasoning_effort":"{effort}","max_completion_tokens":{bound}"#);
+        let read = read(Surface::OpenAiChat, &fields);
+        assert_eq!(sent(&read, model), (Some(budget), String::new()), "{effort} {bound}");
+    }
+    for (said, bound, budget, warning) in
+        [(1999, 2000, 1999, ""), (2000, 2000, 1000, "reasoning_reduced:reasoning")]
+    {
+        let fields = format!(
+            r#""max_tokens":{bound},"thinking":{{"type":"enabled","budget_tokens":{said}}}"#
+        );
+        let read = read(Surface::Anthropic, &fields);
+        assert_eq!(sent(&read, "gemini-2.5-flash"), (Some(budget), warning.to_owned()));
+    }
+    let unbound = read(Surface::OpenAiChat, r#""reasoning_effort":"high""#);
+    assert_eq!(sent(&unbound, "gemini-2.5-flash").0, Some(24576));
+}
+
+#[test]
 fn a_schema_is_the_only_tool_to_be_called_when_the_callers_own_may_not() {
     let fields = format!(
         r#"{QUESTION},"tool_choice":"none","response_format":{{"type":"json_schema",
