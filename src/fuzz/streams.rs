@@ -170,9 +170,8 @@ pub fn check_promise(events: &[Event]) {
                 open.remove(at.unwrap_or_else(|| panic!("{events:?}")));
             }
             Event::Usage(_) => {}
-            Event::Finish { .. } | Event::Error(_) => {
-                assert!(last && open.is_empty(), "{events:?}");
-            }
+            Event::Finish { .. } => assert!(last && open.is_empty(), "{events:?}"),
+            Event::Error(_) => assert!(last, "{events:?}"),
         }
     }
     let end = events.last();

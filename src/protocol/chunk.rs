@@ -209,17 +209,22 @@ impl ChunkFacts {
 }
 
 impl AnswerFacts {
-    /// Reads a whole answer; `None` when it is not a JSON object.
+    /// Reads a whole answer; `None` when it is neither a completion nor an error: not a JSON
+    /// object, or one without a choice.
     pub fn read(body: &[u8]) -> Option<Self> {
         let answer: Chunk<'_> = serde_json::from_slice(body).ok()?;
         let choices = answer.choices.unwrap_or_default();
+        let error = answer.error.and_then(error_message);
+        if choices.is_empty() && error.is_none() {
+            return None;
+        }
         let messages = choices.iter().filter_map(|choice| choice.message.or(choice.text));
         Some(Self {
             content_bytes: messages.map(|message| message.get().len()).sum(),
             finish_reason: choices.into_iter().find_map(|choice| choice.finish_reason),
             cost: answer.usage.as_ref().and_then(cost),
             usage: counted(answer.usage, answer.service_tier.as_deref()),
-            error: answer.error.and_then(error_message),
+            error,
         })
     }
 }
@@ -279,6 +284,17 @@ mod tests {
         assert!(alone.no_choices);
         assert_eq!(alone.usage.unwrap().completion_tokens, 2);
         assert_eq!(ChunkFacts::read(br#"{"usage":null}"#).unwrap().usage, None);
+    }
+
+    #[test]
+    fn a_whole_answer_without_a_choice_is_none_and_a_chunk_may_have_none() {
+        for body in [r#"{"choices":[]}"#, r#"{"choices":null,"usage":{}}"#, "{}"] {
+            assert_eq!(AnswerFacts::read(body.as_bytes()), None, "{body}");
+            assert!(ChunkFacts::read(body.as_bytes()).unwrap().no_choices, "{body}");
+        }
+        for body in [r#"{"choices":[{"message":{}}]}"#, r#"{"choices":[],"error":"full"}"#] {
+            assert!(AnswerFacts::read(body.as_bytes()).is_some(), "{body}");
+        }
     }
 
     #[test]

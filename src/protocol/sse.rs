@@ -3,7 +3,8 @@
 //! [`FrameReader`] is fed chunks as they come from a socket, split anywhere, and hands back
 //! whole frames; the frames' bytes joined are the bytes fed. What a frame means is for
 //! [`super::chunk`] to say. Source: WHATWG HTML, section 9.2 "Server-sent events"; lines may end
-//! with LF or CRLF (a lone CR, which no provider sends, is not taken for a line end).
+//! with LF or CRLF (a lone CR, which no provider sends, is not taken for a line end). A byte order
+//! mark before the first line says nothing.
 
 use std::borrow::Cow;
 
@@ -14,7 +15,12 @@ use bytes::{Bytes, BytesMut};
 pub struct Frame {
     /// The bytes as they arrived, blank line included.
     pub raw: Bytes,
+    /// Where its first line starts: behind the stream's byte order mark, if that is in it.
+    start: usize,
 }
+
+/// U+FEFF in UTF-8: "one leading U+FEFF BYTE ORDER MARK character must be ignored".
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// A frame grew beyond the reader's bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -32,13 +38,21 @@ pub struct FrameReader {
     searched: usize,
     /// Start of the line being read, within `buffer`.
     line_start: usize,
+    /// No frame has been handed out.
+    at_start: bool,
     max_event_bytes: usize,
 }
 
 impl FrameReader {
     /// A reader that holds at most `max_event_bytes` of an unfinished frame.
     pub fn new(max_event_bytes: usize) -> Self {
-        Self { buffer: BytesMut::new(), searched: 0, line_start: 0, max_event_bytes }
+        Self {
+            buffer: BytesMut::new(),
+            searched: 0,
+            line_start: 0,
+            at_start: true,
+            max_event_bytes,
+        }
     }
 
     /// Adds bytes from the socket.
@@ -51,7 +65,8 @@ impl FrameReader {
         while let Some(offset) = find_newline(self.buffer.get(self.searched..).unwrap_or_default())
         {
             let newline = self.searched + offset;
-            let line = self.buffer.get(self.line_start..newline).unwrap_or_default();
+            let start = self.mark_length();
+            let line = self.buffer.get(self.line_start.max(start)..newline).unwrap_or_default();
             let line_is_blank = matches!(line, b"" | b"\r");
             self.searched = newline + 1;
             self.line_start = newline + 1;
@@ -59,7 +74,8 @@ impl FrameReader {
                 let raw = self.buffer.split_to(newline + 1).freeze();
                 self.searched = 0;
                 self.line_start = 0;
-                return Ok(Some(Frame { raw }));
+                self.at_start = false;
+                return Ok(Some(Frame { raw, start }));
             }
         }
         self.searched = self.buffer.len();
@@ -67,6 +83,12 @@ impl FrameReader {
             return Err(FrameTooLarge { max_event_bytes: self.max_event_bytes });
         }
         Ok(None)
+    }
+
+    /// The length of the stream's byte order mark, while it is in the buffer.
+    fn mark_length(&self) -> usize {
+        let marked = self.at_start && self.buffer.starts_with(BYTE_ORDER_MARK);
+        if marked { BYTE_ORDER_MARK.len() } else { 0 }
     }
 
     /// What is left when the socket closes: the bytes of a frame that never ended.
@@ -100,7 +122,8 @@ impl Frame {
     }
 
     fn lines(&self) -> impl Iterator<Item = &[u8]> {
-        self.raw.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+        let lines = self.raw.get(self.start..).unwrap_or_default();
+        lines.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line))
     }
 }
 
@@ -155,6 +178,21 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_order_mark_before_the_stream_is_passed_on_and_says_nothing() {
+        let mut reader = FrameReader::new(1 << 20);
+        for byte in "\u{feff}data: a\n\n\u{feff}data: b\n\n".bytes() {
+            reader.push(&[byte]);
+        }
+        let marked = frames(&mut reader);
+        assert_eq!(marked[0].data().unwrap().as_ref(), b"a");
+        assert_eq!(marked[0].raw, "\u{feff}data: a\n\n");
+        assert_eq!(marked[1].data(), None, "inside a stream it is a letter like others");
+        let mut reader = FrameReader::new(1 << 20);
+        reader.push("\u{feff}\n: x\n\n".as_bytes());
+        assert_eq!(frames(&mut reader)[0].raw, "\u{feff}\n", "a line with nothing else is blank");
+    }
+
+    #[test]
     fn a_frame_without_end_is_bounded() {
         let mut reader = FrameReader::new(8);
         reader.push(b"data: 0123456789");
@@ -165,7 +203,7 @@ mod tests {
         /// Any byte split of a stream gives the same frames, and no byte is lost.
         #[test]
         fn any_split_gives_the_same_frames(
-            stream in "(data: ?[a-z{}\": é]{0,9}(\r\n|\n)|(\r\n|\n)|: [a-z]{0,3}\n|event: [a-z]{1,4}\n){0,40}",
+            stream in "\u{feff}?(data: ?[a-z{}\": é]{0,9}(\r\n|\n)|(\r\n|\n)|: [a-z]{0,3}\n|event: [a-z]{1,4}\n){0,40}",
             cuts in prop::collection::vec(1usize..7, 0..200),
         ) {
             let bytes = stream.as_bytes();

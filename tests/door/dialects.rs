@@ -220,6 +220,10 @@ async fn a_stream_that_breaks_is_never_called_a_success_on_any_surface() {
                 assert!(!ended && text.len() < ANSWER.len(), "{which}");
                 let errors = stream.matches("provider_").count();
                 assert!(errors >= 1, "{which}");
+                // What had begun is not called done.
+                for done in ["text.done", "\"status\":\"completed\"", "content_block_stop"] {
+                    assert!(!stream.contains(done), "{which}");
+                }
             }
         }
         let metrics = house.get("/metrics").send().await.unwrap().text().await.unwrap();

@@ -188,6 +188,14 @@ fn thinking(request: &Reader<'_>, offer: &Offer, max_tokens: u64) -> Result<bool
     if request.get("temperature").and_then(Value::as_f64).is_some_and(|t| t < 1.0) {
         return Err(Bad::says("", "`temperature` may only be set to 1 when thinking is enabled."));
     }
+    if request.get("top_p").and_then(Value::as_f64).is_some_and(|p| p < 0.95) {
+        let sentence =
+            "`top_p` must be greater than or equal to 0.95 or unset when thinking is enabled.";
+        return Err(Bad::says("", sentence));
+    }
+    if request.get("top_k").is_some() {
+        return Err(Bad::says("", "`top_k` must be unset when thinking is enabled."));
+    }
     if matches!(offer.choice, ToolChoice::Always | ToolChoice::Named(_)) {
         return Err(Bad::says("", "Thinking may not be enabled when tool_choice forces tool use."));
     }

@@ -15,7 +15,7 @@ pub use encode::Encoder;
 pub use read::read_request;
 pub use write::write_request;
 
-pub(super) use write::{Thinking, thinking};
+pub(super) use write::{OPENING, Thinking, beside_thinking, thinking};
 
 use super::{
     json::{RawObject, object},

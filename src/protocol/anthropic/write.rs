@@ -3,8 +3,8 @@
 use crate::protocol::{
     json::{Json, RawObject, object},
     neutral::{
-        Conversation, Dialect, Effort, Format, Part, PartBody, Role, Source, Target, Tool,
-        ToolCall, ToolChoice, Turn, Warnings, Written, portable_id, target::part_path,
+        Conversation, Dialect, Effort, Format, Part, PartBody, Role, Sampling, Source, Target,
+        Tool, ToolCall, ToolChoice, Turn, Warnings, Written, portable_id, target::part_path,
     },
 };
 
@@ -13,6 +13,8 @@ const ME: Dialect = Dialect::Anthropic;
 const MIN_BUDGET_TOKENS: u32 = 1024;
 /// Longest id of a tool call (Bedrock's bound on the same models; Anthropic states none).
 const MAX_ID_CHARS: usize = 64;
+/// Stands for the user's turn where a conversation begins with the model's.
+pub(in crate::protocol) const OPENING: &str = "(The conversation begins with the assistant.)";
 
 /// Writes a request.
 pub fn write_request(conversation: &Conversation, target: &Target<'_>) -> Written {
@@ -149,7 +151,24 @@ fn loop_without_reasoning(conversation: &Conversation, target: &Target<'_>) -> b
         })
 }
 
-/// Temperature lies in 0..=1 and cannot be set beside thinking, nor can `top_k`.
+/// The least nucleus that may be drawn from beside thinking (the same, "Feature compatibility").
+const MIN_TOP_P: f64 = 0.95;
+
+/// Leaves out what cannot be said beside thinking: a temperature other than 1, a small `top_p`, any
+/// `top_k`.
+pub(in crate::protocol) fn beside_thinking(sampling: &mut Sampling, warnings: &mut Warnings) {
+    for (name, left_out) in [
+        ("temperature", sampling.temperature.take_if(|value| *value != 1.0).is_some()),
+        ("top_p", sampling.top_p.take_if(|value| *value < MIN_TOP_P).is_some()),
+        ("top_k", sampling.top_k.take().is_some()),
+    ] {
+        if left_out {
+            warnings.add("sampling_dropped", name);
+        }
+    }
+}
+
+/// Temperature lies in 0..=1.
 fn sampling(
     conversation: &Conversation,
     target: &Target<'_>,
@@ -157,11 +176,11 @@ fn sampling(
     body: &mut RawObject,
     warnings: &mut Warnings,
 ) {
-    let sampling = target.sampling(conversation, warnings);
+    let mut sampling = target.sampling(conversation, warnings);
+    if thinks {
+        beside_thinking(&mut sampling, warnings);
+    }
     match sampling.temperature {
-        Some(temperature) if thinks && temperature != 1.0 => {
-            warnings.add("sampling_dropped", "temperature");
-        }
         Some(temperature) if temperature > 1.0 => {
             body.put("temperature", &1.0);
             warnings.add("temperature_clamped", "temperature");
@@ -169,10 +188,7 @@ fn sampling(
         temperature => body.put_some("temperature", &temperature),
     }
     body.put_some("top_p", &sampling.top_p);
-    match sampling.top_k {
-        Some(_) if thinks => warnings.add("sampling_dropped", "top_k"),
-        top_k => body.put_some("top_k", &top_k),
-    }
+    body.put_some("top_k", &sampling.top_k);
     for (name, given) in [
         ("presence_penalty", sampling.presence_penalty.is_some_and(|value| value != 0.0)),
         ("frequency_penalty", sampling.frequency_penalty.is_some_and(|value| value != 0.0)),
@@ -220,6 +236,13 @@ impl Writer<'_> {
                 }
                 _ => merged.push((turn.role, results, others)),
             }
+        }
+        // "First message must use the user role."
+        if let Some((Role::Assistant, ..)) = merged.first() {
+            let opening = object! { "type": "text", "text": OPENING };
+            merged.insert(0, (Role::User, Vec::new(), vec![opening]));
+            let turn = self.conversation.turns.iter().find(|turn| turn.role == Role::Assistant);
+            self.warn("turn_added", turn.map_or("", |turn| &turn.path));
         }
         let message = |(role, results, others): (Role, Vec<RawObject>, Vec<RawObject>)| {
             let content: Vec<RawObject> = results.into_iter().chain(others).collect();

@@ -1,17 +1,19 @@
 //! A request for Converse. The model's name is in the path, not in the body.
 
 use crate::protocol::{
-    anthropic::{Thinking, thinking},
+    anthropic::{OPENING, Thinking, beside_thinking, thinking},
     json::{Json, RawObject, object},
     neutral::{
-        Conversation, Dialect, Format, Part, PartBody, Role, Sampling, Source, Target, Tool,
-        ToolChoice, ToolResult, Turn, Warnings, Written, portable_id, target::part_path,
+        Conversation, Dialect, Format, Function, Part, PartBody, Role, Sampling, Source, Target,
+        Tool, ToolChoice, ToolResult, Turn, Warnings, Written, portable_id, target::part_path,
     },
 };
 
 const ME: Dialect = Dialect::Bedrock;
 /// Longest id of a tool call ("ToolUseBlock").
 const MAX_ID_CHARS: usize = 64;
+/// Describes a tool that only the conversation so far knows: the model shall not call it.
+const NOT_OFFERED: &str = "Was called earlier. Not available any more: do not call it.";
 
 /// Writes a request.
 pub fn write_request(conversation: &Conversation, target: &Target<'_>) -> Written {
@@ -20,23 +22,20 @@ pub fn write_request(conversation: &Conversation, target: &Target<'_>) -> Writte
     let (system, messages) = writer.turns();
     let mut body = object! { "messages": messages };
     body.put_list("system", &system);
-    let sampling = target.sampling(conversation, &mut warnings);
+    let mut sampling = target.sampling(conversation, &mut warnings);
     let mut inference = RawObject::default();
     inference.put_some("maxTokens", &conversation.max_output_tokens);
     let schema_tool = tools(conversation, &mut body, &mut warnings);
     let mut fields = RawObject::default();
-    let thinks = model_fields(
+    model_fields(
         conversation,
         target,
-        &sampling,
+        &mut sampling,
         schema_tool.is_some(),
         &mut fields,
         &mut warnings,
     );
     match sampling.temperature {
-        Some(temperature) if thinks && temperature != 1.0 => {
-            warnings.add("sampling_dropped", "temperature");
-        }
         Some(temperature) if temperature > 1.0 => {
             inference.put("temperature", &1.0);
             warnings.add("temperature_clamped", "temperature");
@@ -64,15 +63,16 @@ pub fn write_request(conversation: &Conversation, target: &Target<'_>) -> Writte
     Written { body: body.to_bytes(), warnings, schema_tool }
 }
 
-/// What only Anthropic's models take, under their own names. Returns whether they think.
+/// What only Anthropic's models take, under their own names. Where they think, `sampling` loses
+/// what they do not take beside it.
 fn model_fields(
     conversation: &Conversation,
     target: &Target<'_>,
-    sampling: &Sampling,
+    sampling: &mut Sampling,
     schema_tool: bool,
     fields: &mut RawObject,
     warnings: &mut Warnings,
-) -> bool {
+) {
     if !target.model.contains("anthropic.") {
         if sampling.top_k.is_some() {
             warnings.add("sampling_dropped", "top_k");
@@ -80,7 +80,7 @@ fn model_fields(
         if target.reasoning(conversation, warnings).is_some() {
             warnings.add("reasoning_dropped", "reasoning");
         }
-        return false;
+        return;
     }
     let forced = schema_tool
         || matches!(
@@ -102,11 +102,10 @@ fn model_fields(
             true
         }
     };
-    match sampling.top_k {
-        Some(_) if thinks => warnings.add("sampling_dropped", "top_k"),
-        top_k => fields.put_some("top_k", &top_k),
+    if thinks {
+        beside_thinking(sampling, warnings);
     }
-    thinks
+    fields.put_some("top_k", &sampling.top_k);
 }
 
 struct Writer<'a> {
@@ -143,6 +142,12 @@ impl Writer<'_> {
                 Some((role, all)) if *role == turn.role => all.extend(blocks),
                 _ => merged.push((turn.role, blocks)),
             }
+        }
+        // "A conversation must start with a user message."
+        if let Some((Role::Assistant, _)) = merged.first() {
+            merged.insert(0, (Role::User, vec![object! { "text": OPENING }]));
+            let turn = self.conversation.turns.iter().find(|turn| turn.role == Role::Assistant);
+            self.warn("turn_added", turn.map_or("", |turn| &turn.path));
         }
         let message = |(role, content): (Role, Vec<RawObject>)| {
             let role = if role == Role::Assistant { "assistant" } else { "user" };
@@ -295,7 +300,8 @@ fn document_name(title: Option<&str>, number: usize) -> String {
 /// Tools, their choice, and the tool that stands in for a JSON schema.
 ///
 /// Converse has no word for "none": the caller's tools are left out, unless the conversation holds
-/// calls, which it refuses without the tools' configuration.
+/// calls, which it refuses without the tools' configuration. Where the caller offers none, that is
+/// made from the calls' names.
 fn tools(
     conversation: &Conversation,
     body: &mut RawObject,
@@ -337,6 +343,14 @@ fn tools(
         None => {}
     }
     if tools.is_empty() {
+        let called = conversation.called_tools();
+        if !called.is_empty() {
+            let description = Some(NOT_OFFERED.to_owned());
+            let schema = Function::default().schema();
+            let called = called.iter().map(|name| spec(name, &description, &schema));
+            body.put("toolConfig", &object! { "tools": called.collect::<Vec<_>>() });
+            warnings.add("tools_added", "tools");
+        }
         return None;
     }
     let mut config = object! { "tools": tools };

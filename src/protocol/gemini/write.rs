@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use crate::protocol::{
     json::{Json, RawObject, object},
     neutral::{
-        Conversation, Dialect, Effort, Format, Part, PartBody, Role, Signature, Source, Target,
-        Tool, ToolCall, ToolChoice, ToolResult, Turn, Warnings, Written, target::part_path,
+        Conversation, Dialect, Effort, Format, Part, PartBody, Reasoning, Role, Signature, Source,
+        Target, Tool, ToolCall, ToolChoice, ToolResult, Turn, Warnings, Written, target::part_path,
     },
 };
 
@@ -60,6 +60,30 @@ pub fn write_request(conversation: &Conversation, target: &Target<'_>) -> Writte
     Written { body: body.to_bytes(), warnings, schema_tool: None }
 }
 
+/// The budget, where one is said. The thoughts use up the caller's bound on the answer, so it stays
+/// below that: as for Anthropic, a word gives way; so does a number that reaches the bound, since
+/// without a budget these models think as much as they like.
+fn budget(wanted: &Reasoning, target: &Target<'_>, bound: Option<u32>) -> Option<u32> {
+    let budget = wanted.budget_tokens()?;
+    let Some(bound) = bound.filter(|_| budget > 0) else { return Some(budget) };
+    let room = (bound / 2).max(least_budget(target.model));
+    match wanted.budget_tokens {
+        Some(said) if said < bound => Some(said),
+        _ => Some(budget.min(room)),
+    }
+}
+
+/// The least budget that a model of the family takes; of an unknown one, the largest of those
+/// ("Gemini thinking", "Thinking budgets").
+fn least_budget(model: &str) -> u32 {
+    match model {
+        lite if lite.contains("flash-lite") => 512,
+        flash if flash.contains("flash") => 1,
+        pro if pro.contains("pro") => 128,
+        _ => 512,
+    }
+}
+
 /// Gemini 3 takes a level, earlier models a budget; −1 lets the model decide.
 fn thinking(
     conversation: &Conversation,
@@ -76,7 +100,10 @@ fn thinking(
             Effort::High | Effort::XHigh => "high",
         });
         thinking.put_some("thinkingLevel", &level);
-    } else if let Some(budget) = wanted.budget_tokens() {
+    } else if let Some(budget) = budget(wanted, target, conversation.max_output_tokens) {
+        if wanted.budget_tokens.is_some_and(|said| said > budget) {
+            warnings.add("reasoning_reduced", "reasoning");
+        }
         thinking.put("thinkingBudget", &budget);
     } else if wanted.adaptive {
         thinking.put("thinkingBudget", &-1);

@@ -1,9 +1,10 @@
 //! A stream in no dialect.
 //!
 //! A decoder's promise: one [`Event::Start`] first; parts are numbered from 0 in the order in
-//! which they start; deltas name a part that has started and not ended; every part ends; the
-//! last event is one [`Event::Finish`] or one [`Event::Error`]. Parts may overlap: the fragments
-//! of two parallel tool calls can come in turns.
+//! which they start; deltas name a part that has started and not ended; the last event is one
+//! [`Event::Finish`] or one [`Event::Error`]. Before a finish every part ends; an error leaves
+//! open what had not come to its end, so that nobody takes half of it for the whole. Parts may
+//! overlap: the fragments of two parallel tool calls can come in turns.
 
 use super::{ProviderError, Signature, Stop, Usage};
 

@@ -1,6 +1,9 @@
 //! A request in no dialect: what every provider of chat models can be asked.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use super::{Dialect, Reasoning, Signature, Warnings};
 use crate::protocol::json::{Json, RawObject, object};
@@ -88,6 +91,17 @@ impl Conversation {
             _ => None,
         });
         calls.collect()
+    }
+
+    /// The names of the tools that calls used, each once, in the order of the first calls.
+    pub fn called_tools(&self) -> Vec<&str> {
+        let mut seen = HashSet::new();
+        let parts = self.turns.iter().flat_map(|turn| &turn.parts);
+        let names = parts.filter_map(|part| match &part.body {
+            PartBody::ToolCall(call) => Some(call.name.as_str()),
+            _ => None,
+        });
+        names.filter(|name| seen.insert(*name)).collect()
     }
 
     /// How the caller knows those of its tools that are no functions to it.

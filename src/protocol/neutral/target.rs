@@ -175,6 +175,9 @@ const DEFAULTS: [(&str, &str); 10] = [
     ("truncation", r#""disabled""#),
 ];
 
+/// The value of `include` that asks for reasoning that can be sent back (the same reference).
+const SEALED_REASONING: &str = "reasoning.encrypted_content";
+
 /// Longest name of a user that OpenAI takes (its error message, "maximum length 64"). What
 /// Claude Code sends is longer.
 const MAX_USER_BYTES: usize = 64;
@@ -233,11 +236,18 @@ impl Conversation {
                 openai(self.origin) && openai(dialect) && OPENAI_SHARED.contains(&name.as_str());
             if self.origin == dialect || shared {
                 body.put(name, value);
-            } else if !is_default(name, value) {
+            } else if !is_default(name, value) && !is_given_anyway(name, value, dialect) {
                 warnings.add("field_dropped", name.clone());
             }
         }
     }
+}
+
+/// Sealed reasoning stands in every answer from dialects that seal it, asked for or not.
+fn is_given_anyway(name: &str, value: &Json, dialect: Dialect) -> bool {
+    let seals = matches!(dialect, Dialect::Anthropic | Dialect::Bedrock | Dialect::Gemini);
+    let sealed = |wanted: Vec<String>| wanted.iter().all(|one| one == SEALED_REASONING);
+    seals && name == "include" && value.read().is_some_and(sealed)
 }
 
 fn is_default(name: &str, value: &Json) -> bool {

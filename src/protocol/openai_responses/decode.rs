@@ -19,12 +19,15 @@ pub struct Decoder {
     fed: HashSet<u64>,
     /// Whether the open message or reasoning has had deltas.
     spoke: bool,
+    /// What the next event counts.
+    next_sequence: u64,
 }
 
 #[derive(Deserialize)]
 struct Wire {
     #[serde(rename = "type")]
     kind: Option<String>,
+    sequence_number: Option<u64>,
     output_index: Option<u64>,
     response: Option<Response>,
     item: Option<Item>,
@@ -36,6 +39,21 @@ impl Decoder {
     /// Reads one event. Returns whether the answer is complete.
     pub fn event(&mut self, data: &[u8], parts: &mut Parts) -> Result<bool, ProviderError> {
         let wire: Wire = serde_json::from_slice(data).map_err(ProviderError::malformed)?;
+        let number = wire.sequence_number;
+        let done = self.read(wire, data, parts)?;
+        if let Some(number) = number {
+            self.next_sequence = number.saturating_add(1);
+        }
+        Ok(done)
+    }
+
+    /// The `sequence_number` that follows the last event's. One that told an error does not count:
+    /// a gateway tells it in its own words.
+    pub fn next_sequence(&self) -> u64 {
+        self.next_sequence
+    }
+
+    fn read(&mut self, wire: Wire, data: &[u8], parts: &mut Parts) -> Result<bool, ProviderError> {
         let index = wire.output_index.unwrap_or(0);
         let delta = || wire.delta.as_ref().and_then(Json::as_string).unwrap_or_default();
         match wire.kind.as_deref() {

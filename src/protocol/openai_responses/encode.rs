@@ -1,6 +1,6 @@
 //! A stream for a caller who speaks responses: every part is an output item of its own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::items::{Progress, content_part, is_incomplete, item, item_id, response};
 use crate::protocol::{
@@ -24,6 +24,8 @@ pub struct Encoder {
     /// The output index of each part: one more for every call that is signed.
     indexes: Vec<usize>,
     next_index: usize,
+    /// Parts that have begun and not ended.
+    open: HashSet<usize>,
     /// Of the calls that are shown with a text, by part.
     unpackers: HashMap<usize, Unpacker>,
 }
@@ -39,8 +41,14 @@ impl Encoder {
             answer: Accumulator::default(),
             indexes: Vec::new(),
             next_index: 0,
+            open: HashSet::new(),
             unpackers: HashMap::new(),
         }
+    }
+
+    /// Counts on from an event that came to the caller in another way.
+    pub fn go_on_at(&mut self, sequence: u64) {
+        self.sequence = sequence;
     }
 
     /// Writes what one event is in this dialect.
@@ -74,7 +82,8 @@ impl Encoder {
 
     fn error(&mut self, error: &ProviderError, out: &mut Vec<u8>) {
         if self.started {
-            let response = response(self.answer.answer(), &self.show, &Progress::Failed(error));
+            let progress = Progress::Failed { error, open: &self.open };
+            let response = response(self.answer.answer(), &self.show, &progress);
             self.put("response.failed", object! { "response": response }, out);
             return;
         }
@@ -89,6 +98,7 @@ impl Encoder {
         }
         let index = self.indexes.len();
         self.indexes.push(self.next_index);
+        self.open.insert(index);
         self.next_index += 1;
         let Some(part) = self.part(index) else { return };
         if let PartBody::ToolCall(call) = &part.body
@@ -155,6 +165,7 @@ impl Encoder {
     }
 
     fn part_end(&mut self, index: usize, out: &mut Vec<u8>) {
+        self.open.remove(&index);
         let Some(part) = self.part(index) else { return };
         match &part.body {
             PartBody::Text(text) => {

@@ -1,5 +1,7 @@
 //! Output items as a caller sees them: one for each part of an answer.
 
+use std::collections::HashSet;
+
 use crate::protocol::{
     json::{RawObject, object},
     neutral::{
@@ -15,7 +17,7 @@ use super::{
 };
 
 /// The item of one part; `None` for parts that answers of this dialect do not have. `status` is
-/// `in_progress` while it grows and `completed` after.
+/// `in_progress` while it grows, `completed` after, and `incomplete` where it broke off.
 pub(super) fn item(
     part: &Part,
     id: &str,
@@ -27,7 +29,7 @@ pub(super) fn item(
     Some(match &part.body {
         PartBody::Text(_) | PartBody::Refusal(_) => {
             let content: Vec<RawObject> =
-                content_part(part).filter(|_| status == "completed").into_iter().collect();
+                content_part(part).filter(|_| status != "in_progress").into_iter().collect();
             object! {
                 "id": id, "type": "message", "status": status, "role": "assistant",
                 "content": content,
@@ -41,11 +43,14 @@ pub(super) fn item(
         }
         PartBody::Thinking { text, signature } => {
             let mut summary = Vec::new();
-            if !text.is_empty() && status == "completed" {
+            if !text.is_empty() && status != "in_progress" {
                 summary.push(object! { "type": "summary_text", "text": text });
             }
             let sealed = signature.as_ref().map(|made| made.write(Dialect::OpenAiResponses));
             let mut item = object! { "id": id, "type": "reasoning", "summary": summary };
+            if status == "incomplete" {
+                item.put("status", status);
+            }
             item.put_some("encrypted_content", &sealed);
             item
         }
@@ -90,7 +95,12 @@ pub(super) enum Progress<'a> {
     /// At its end.
     Ended,
     /// Broken off.
-    Failed(&'a ProviderError),
+    Failed {
+        /// By what.
+        error: &'a ProviderError,
+        /// The parts that had begun and not ended.
+        open: &'a HashSet<usize>,
+    },
 }
 
 /// The response object around the items.
@@ -102,12 +112,12 @@ pub(super) fn response(answer: &Answer, show: &Show, progress: &Progress<'_>) ->
     };
     let status = match progress {
         Progress::Running => "in_progress",
-        Progress::Failed(_) => "failed",
+        Progress::Failed { .. } => "failed",
         Progress::Ended if incomplete.is_some() => "incomplete",
         Progress::Ended => "completed",
     };
     let error = match progress {
-        Progress::Failed(error) => Some(object! {
+        Progress::Failed { error, .. } => Some(object! {
             "code": error.code.as_deref().unwrap_or_else(|| error.kind.label()),
             "message": error.message,
         }),
@@ -115,10 +125,16 @@ pub(super) fn response(answer: &Answer, show: &Show, progress: &Progress<'_>) ->
     };
     let mut output = Vec::new();
     if !matches!(progress, Progress::Running) {
-        let parts = with_call_signatures(answer);
-        let items = parts.iter().enumerate();
         let known = &show.known_tools;
-        output.extend(items.filter_map(|(at, part)| item(part, id, at, "completed", known)));
+        for (at, (number, part)) in with_call_signatures(answer).iter().enumerate() {
+            let status = match progress {
+                Progress::Failed { open, .. } if number.is_some_and(|n| open.contains(&n)) => {
+                    "incomplete"
+                }
+                _ => "completed",
+            };
+            output.extend(item(part, id, at, status, known));
+        }
     }
     object! {
         "id": id,
@@ -144,17 +160,17 @@ pub(super) fn response(answer: &Answer, show: &Show, progress: &Progress<'_>) ->
 }
 
 /// This dialect has no place for a call's signature: it goes before the call, as sealed
-/// reasoning without text.
-fn with_call_signatures(answer: &Answer) -> Vec<Part> {
+/// reasoning without text. The others come with their numbers.
+fn with_call_signatures(answer: &Answer) -> Vec<(Option<usize>, Part)> {
     let mut parts = Vec::new();
-    for part in &answer.parts {
+    for (number, part) in answer.parts.iter().enumerate() {
         if let PartBody::ToolCall(call) = &part.body
             && call.signature.is_some()
         {
             let signature = call.signature.clone();
-            parts.push(Part::new(PartBody::Thinking { text: String::new(), signature }));
+            parts.push((None, Part::new(PartBody::Thinking { text: String::new(), signature })));
         }
-        parts.push(part.clone());
+        parts.push((Some(number), part.clone()));
     }
     parts
 }

@@ -171,7 +171,6 @@ impl StreamDecoder {
                 }
             }
             Err(error) => {
-                self.parts.end_all();
                 events.extend(self.parts.take_events());
                 events.push(Event::Error(error));
                 self.state = State::Failed;
@@ -271,6 +270,18 @@ impl StreamEncoder {
         })
     }
 
+    /// An encoder that goes on behind a stream that `decoder` has read while its bytes passed as
+    /// they came: its events count on from there.
+    pub fn after(decoder: &StreamDecoder, surface: Surface, show: Show) -> Self {
+        let mut made = Self::new(surface, show);
+        if let (Encoder::Responses(encoder), Decoder::Responses(read)) =
+            (&mut made.0, &decoder.dialect)
+        {
+            encoder.go_on_at(read.next_sequence());
+        }
+        made
+    }
+
     /// The caller's frames for these events; may be empty.
     pub fn encode(&mut self, events: &[Event]) -> Bytes {
         let mut out = Vec::new();
@@ -286,131 +297,16 @@ impl StreamEncoder {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SURFACES: [Surface; 4] = [
-        Surface::OpenAiChat,
-        Surface::OpenAiCompletions,
-        Surface::OpenAiResponses,
-        Surface::Anthropic,
-    ];
-
-    fn relayed(dialect: Dialect, surface: Surface, stream: &str) -> String {
-        let mut decoder = StreamDecoder::new(dialect, "m", None, 1 << 20);
-        let mut encoder = StreamEncoder::new(surface, Show::default());
-        let mut events = decoder.push(stream.as_bytes());
-        events.extend(decoder.close());
-        String::from_utf8(encoder.encode(&events).to_vec()).unwrap()
-    }
-
-    /// Were each fragment searched for among the calls or among what waits, this would take some
-    /// 10⁹ steps; as it is, a step or two each.
-    #[test]
-    fn fragments_of_many_calls_in_turns_are_found_without_a_search() {
-        const CALLS: usize = 1000;
-        const ROUNDS: usize = 40;
-        let chunk = |at: usize, head: &str, arguments: &str| {
-            format!(
-                r#"data: {{"choices":[{{"delta":{{"tool_calls":[{{"index":{at},{head}"function":{{{arguments}}}}}]}}}}]}}"#
-            ) + "\n\n"
-        };
-        let mut stream = String::new();
-        for at in 0..CALLS {
-            let name = format!(r#""name":"f{at}","arguments":"""#);
-            stream += &chunk(at, &format!(r#""id":"c{at}","#), &name);
-        }
-        for _ in 0..ROUNDS {
-            (0..CALLS).for_each(|at| stream += &chunk(at, "", r#""arguments":"1""#));
-        }
-        stream += "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"tool_calls\"}]}\n\n";
-        stream += "data: [DONE]\n\n";
-        let marks = ["\"arguments\":\"1\"", "", ".arguments.delta\"", "input_json_delta"];
-        for (surface, mark) in SURFACES.into_iter().zip(marks) {
-            let mark = mark.replace(".arguments", ".function_call_arguments");
-            let shown = relayed(Dialect::OpenAiChat, surface, &stream);
-            if !mark.is_empty() {
-                let frames = shown.split("\n\n").filter(|frame| {
-                    frame.lines().any(|line| line.starts_with("data: ") && line.contains(&mark))
-                });
-                assert_eq!(frames.count(), CALLS * ROUNDS, "{surface:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn reasoning_signed_again_and_again_is_not_repeated_as_often() {
-        let event = |kind: &str, fields: &str| {
-            format!("event: {kind}\ndata: {{\"type\":\"{kind}\",{fields}}}\n\n")
-        };
-        let delta = |fields: &str| {
-            event("content_block_delta", &format!("\"index\":0,\"delta\":{{{fields}}}"))
-        };
-        let text = "x".repeat(10_000);
-        let stream = [
-            event("message_start", "\"message\":{\"id\":\"a\",\"model\":\"m\"}"),
-            event(
-                "content_block_start",
-                "\"index\":0,\"content_block\":{\"type\":\"thinking\",\"thinking\":\"\"}",
-            ),
-            delta(&format!("\"type\":\"thinking_delta\",\"thinking\":\"{text}\"")),
-            delta("\"type\":\"signature_delta\",\"signature\":\"s\"").repeat(1000),
-            event("content_block_stop", "\"index\":0"),
-            event("message_delta", "\"delta\":{\"stop_reason\":\"end_turn\"}"),
-            event("message_stop", "\"x\":0"),
-        ]
-        .concat();
-        for surface in SURFACES {
-            let shown = relayed(Dialect::Anthropic, surface, &stream);
-            assert!(shown.len() < 2 * stream.len(), "{surface:?}: {}", shown.len());
-        }
-        let shown = relayed(Dialect::Anthropic, Surface::OpenAiChat, &stream);
-        assert_eq!(shown.matches("thinking_blocks").count(), 1);
-    }
-
-    #[test]
-    fn a_calls_signature_stands_on_the_reasoning_before_it() {
-        let part = |part: &str, more: &str| {
-            let candidate = format!(r#"{{"content":{{"parts":[{part}]}}{more}}}"#);
-            format!("data: {{\"modelVersion\":\"g\",\"candidates\":[{candidate}]}}\n\n")
-        };
-        let call = r#"{"functionCall":{"name":"f","args":{}},"thoughtSignature":"sig"}"#;
-        let end = r#","finishReason":"STOP""#;
-        let thought = part(r#"{"text":"hm","thought":true}"#, "");
-        let blocks = |stream: &str| {
-            let shown = relayed(Dialect::Gemini, Surface::Anthropic, stream);
-            let starts: Vec<String> = shown
-                .split("\n\n")
-                .filter_map(|frame| frame.split_once("data: "))
-                .map(|(_, data)| serde_json::from_str::<serde_json::Value>(data).unwrap())
-                .filter_map(|event| match event["type"].as_str()? {
-                    "content_block_start" => Some(event["content_block"]["type"].to_string()),
-                    "content_block_delta" => Some(event["delta"]["type"].to_string()),
-                    "content_block_stop" => Some("stop".to_owned()),
-                    _ => None,
-                })
-                .collect();
-            starts.join(" ").replace('"', "")
-        };
-        assert_eq!(
-            blocks(&(thought.clone() + &part(call, end))),
-            "thinking thinking_delta signature_delta stop tool_use input_json_delta stop"
-        );
-        assert_eq!(
-            blocks(&part(call, end)),
-            "thinking signature_delta stop tool_use input_json_delta stop"
-        );
-        let text = part(r#"{"text":"so"}"#, "");
-        assert_eq!(
-            blocks(&(thought.clone() + &text + &part(call, end))),
-            "thinking thinking_delta stop text text_delta stop \
-             thinking signature_delta stop tool_use input_json_delta stop"
-        );
-        assert_eq!(
-            blocks(&(thought + &part("", end))),
-            "thinking thinking_delta stop",
-            "the end is written even where nothing follows"
-        );
+/// The frame that ends a finished stream whose bytes pass as they came, where the provider left it
+/// out after the reason to stop. Empty on responses, where the last event holds the whole answer:
+/// without it a stream is not finished.
+pub fn end_mark(surface: Surface) -> &'static [u8] {
+    match surface {
+        Surface::OpenAiChat | Surface::OpenAiCompletions => b"data: [DONE]\n\n",
+        Surface::OpenAiResponses => b"",
+        Surface::Anthropic => b"event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
     }
 }
+
+#[cfg(test)]
+mod tests;
