@@ -222,7 +222,7 @@ fn whole(
     let (dialect, surface) = (prepared.dialect, request.surface);
     let is_native = prepared.form == Form::Native;
     if is_native && matches!(surface, Surface::OpenAiChat | Surface::OpenAiCompletions) {
-        let facts = AnswerFacts::read(&body).ok_or_else(|| malformed("it is not JSON"))?;
+        let facts = AnswerFacts::read(&body).ok_or_else(|| malformed("it is no completion"))?;
         if facts.error.is_some() {
             return Err(UpstreamError::of_event(read_error(200, &body)));
         }

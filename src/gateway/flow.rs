@@ -19,7 +19,7 @@ use crate::{
         neutral::{Dialect, Event, PartKind, Surface, Usage, Warnings},
         openai_chat::finish_reason,
         sse::{Frame, FrameReader, data_frame},
-        translate::{Show, StreamDecoder, StreamEncoder},
+        translate::{Show, StreamDecoder, StreamEncoder, end_mark},
     },
     units::{NanoUsd, Price, TokenCount},
     upstream::UpstreamError,
@@ -180,6 +180,9 @@ impl Flow {
             Way::Native { decoder, .. } => {
                 let events = decoder.close();
                 self.observe(&events)?;
+                if self.seen.finished {
+                    self.put(Bytes::from_static(end_mark(self.surface)));
+                }
             }
             Way::Translated { decoder, .. } => {
                 let events = decoder.close();
@@ -217,11 +220,12 @@ impl Flow {
     /// The frame that ends a broken stream, in the surface's own shape.
     pub fn error_frame(&mut self, error: &UpstreamError) -> Bytes {
         let event = [Event::Error(error.to_provider_error())];
+        let show = || Show { request_id: self.request_id.clone(), ..Show::default() };
         match &mut self.way {
             Way::Translated { encoder, .. } => encoder.encode(&event),
-            Way::Chat { .. } | Way::Native { .. } => {
-                let show = Show { request_id: self.request_id.clone(), ..Show::default() };
-                StreamEncoder::new(self.surface, show).encode(&event)
+            Way::Chat { .. } => StreamEncoder::new(self.surface, show()).encode(&event),
+            Way::Native { decoder, .. } => {
+                StreamEncoder::after(decoder, self.surface, show()).encode(&event)
             }
         }
     }
@@ -416,6 +420,26 @@ mod tests {
         assert_eq!(error.label(), "provider_answer_cut");
         let frame = flow.error_frame(&error);
         assert!(frame.starts_with(b"event: error\ndata: {\"type\":\"error\""), "{frame:?}");
+    }
+
+    #[test]
+    fn a_native_stream_that_told_its_stop_reason_is_whole_without_its_end_mark() {
+        let mut flow = flow(Surface::Anthropic, Dialect::Anthropic);
+        let end = MESSAGES_END.find("event: message_stop").unwrap();
+        let (end, _) = MESSAGES_END.split_at(end);
+        flow.push(format!("{MESSAGES}{end}event: mess").as_bytes()).unwrap();
+        flow.close().unwrap();
+        assert_eq!(flow.take(), format!("{MESSAGES}{MESSAGES_END}"));
+    }
+
+    #[test]
+    fn an_error_behind_native_responses_counts_on() {
+        let mut flow = flow(Surface::OpenAiResponses, Dialect::OpenAiResponses);
+        let event = r#"{"type":"response.output_text.delta","sequence_number":5,"delta":"Hi"}"#;
+        flow.push(format!("data: {event}\n\n").as_bytes()).unwrap();
+        let error = flow.close().unwrap_err();
+        let frame = String::from_utf8(flow.error_frame(&error).to_vec()).unwrap();
+        assert!(frame.contains("\"sequence_number\":6"), "{frame}");
     }
 
     #[test]

@@ -225,7 +225,8 @@ impl Attempt {
         mut read: impl FnMut(usize),
     ) -> Result<Bytes, UpstreamError> {
         let mut body = BytesMut::new();
-        while let Some(chunk) = self.chunk(None).await? {
+        let mut limit = Some(self.limits.first_byte);
+        while let Some(chunk) = self.chunk(limit.take()).await? {
             let length = body.len() + chunk.len();
             read(length);
             if length > max_bytes {

@@ -112,6 +112,19 @@ async fn a_provider_that_has_moved_or_lost_its_model_is_not_the_callers_fault() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_first_byte_of_a_whole_answers_body_has_its_deadline_too() {
+    let house = house("", "?first_ms=60000", "", "").await;
+    for stream in [false, true] {
+        let fields = json!({"model": "small", "stream": stream});
+        let request = house.chat(fields).header("x-weighbridge-first-byte-timeout-ms", "200");
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 504, "{stream}");
+        let text = response.text().await.unwrap();
+        assert!(text.contains("first_byte deadline of 200 ms"), "{stream}: {text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_late_request_names_the_model_that_was_asked() {
     let house = house("", "?head_ms=60000", "", "").await;
     let request = house.chat(json!({})).header("x-weighbridge-total-timeout-ms", "200");
