@@ -7,7 +7,6 @@ use std::{
 
 use quick_cache::sync::Cache;
 
-use super::RequestInfo;
 use crate::{
     policy::session::{Pinned, Turn},
     protocol::{chat::Message, incoming::Incoming},
@@ -71,12 +70,18 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// The keys of this request's conversation.
-    pub fn of(policy: &str, request: &Incoming, info: &RequestInfo) -> Self {
+    /// The keys of this request's conversation: `caller` is the id of the caller's key, `session`
+    /// the name in a header.
+    pub fn of(
+        policy: &str,
+        caller: Option<&str>,
+        session: Option<&str>,
+        request: &Incoming,
+    ) -> Self {
         let mut hasher = DefaultHasher::new();
         policy.hash(&mut hasher);
-        info.caller.as_ref().map(|caller| &caller.key.id).hash(&mut hasher);
-        let name = info.session.as_ref().or(request.user.as_ref());
+        caller.hash(&mut hasher);
+        let name = session.or(request.user.as_deref());
         name.hash(&mut hasher);
         let name = name.map(|_| hasher.finish());
         for message in &request.messages {
@@ -131,14 +136,42 @@ pub fn turn(request: &Incoming) -> Option<Turn> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use crate::protocol::neutral::Surface;
+
     #[test]
     fn a_conversation_is_told_as_it_is() {
-        let pinned = super::Pinned { model: "a model".to_owned(), tier: 1, prompt_tokens: 7 };
-        assert_eq!(super::from_text(&super::to_text(&pinned)), Some(pinned));
-        assert_eq!(super::from_text("x 7 m"), None);
+        let pinned = Pinned { model: "a model".to_owned(), tier: 1, prompt_tokens: 7 };
+        assert_eq!(from_text(&to_text(&pinned)), Some(pinned));
+        assert_eq!(from_text("x 7 m"), None);
     }
 
-    use super::*;
+    #[test]
+    fn conversations_of_two_keys_policies_or_names_are_never_one() {
+        let keys = |policy, caller, session, body: &str| {
+            let request = Incoming::parse(Surface::OpenAiChat, body.as_bytes()).unwrap();
+            Keys::of(policy, caller, session, &request)
+        };
+        let body = r#"{"model":"a","messages":[{"role":"user","content":"Hi"}]}"#;
+        let one = keys("p", Some("a"), Some("s"), body);
+        assert_eq!(keys("p", Some("a"), Some("s"), body), one);
+        for other in [
+            keys("p", Some("b"), Some("s"), body),
+            keys("p", None, Some("s"), body),
+            keys("q", Some("a"), Some("s"), body),
+            keys("p", Some("a"), Some("t"), body),
+            keys("p", Some("a"), None, body),
+        ] {
+            assert!(one.all().all(|key| other.all().all(|other| other != key)), "{other:?}");
+        }
+        let named =
+            keys("p", None, None, &body.replace("\"messages\"", "\"user\":\"u\",\"messages\""));
+        assert_eq!(named.name, keys("p", None, Some("u"), body).name);
+        let later = body.replace("\"Hi\"}", "\"Hi\"},{\"role\":\"assistant\",\"content\":\"x\"},{\"role\":\"user\",\"content\":\"y\"}");
+        let later = keys("p", Some("a"), Some("s"), &later);
+        assert_eq!((later.beginning, later.name), (one.beginning, one.name));
+        assert_ne!(later.instruction, one.instruction);
+    }
 
     #[test]
     fn conversations_are_forgotten_after_an_hour_and_when_there_are_too_many() {

@@ -80,7 +80,10 @@ impl Gateway {
         let load = |model: usize| self.load(model);
         policy.arrange(&mut decision.route, models, &needs, modifier, &load, &mut draw);
         let session = policy.settings().sessions;
-        let session = session.then(|| Keys::of(policy.name(), request, info));
+        let session = session.then(|| {
+            let caller = info.caller.as_deref().map(|caller| caller.key.id.as_str());
+            Keys::of(policy.name(), caller, info.session.as_deref(), request)
+        });
         if let Some((keys, turn)) = session.zip(sessions::turn(request))
             && let Some((pinned, turn)) = self.pinned(&keys.searched(turn)).await
         {

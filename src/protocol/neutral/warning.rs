@@ -27,7 +27,7 @@ const MAX_KEPT: usize = 256;
 
 /// Warnings that the text shows; the rest is a number (chosen: a header line of a few kilobytes
 /// is refused by some proxies).
-const MAX_SHOWN: usize = 16;
+const MAX_SHOWN: usize = 48;
 
 impl Warnings {
     /// Adds one, unless it is there.
@@ -92,6 +92,6 @@ mod tests {
             warnings.add("field_dropped", format!("messages[{at}].x"));
         }
         assert_eq!(warnings.iter().count(), MAX_KEPT);
-        assert!(warnings.to_string().ends_with(", and_more:999984"), "{warnings}");
+        assert!(warnings.to_string().ends_with(", and_more:999952"), "{warnings}");
     }
 }
