@@ -264,19 +264,47 @@ fn compare(upstream: &Server, gateway: &Server, other: Option<&Server>, rate: f6
     arms.push(("weighbridge", gateway.address.as_str()));
     arms.extend(other.map(|other| ("the other build", other.address.as_str())));
     let mut times: Vec<Vec<f64>> = vec![Vec::new(); arms.len()];
+    let mut cores = vec![Cores::default(); arms.len()];
     for _ in 0..ROUNDS {
-        for ((_, address), times) in arms.iter().zip(&mut times) {
+        for (((_, address), times), cores) in arms.iter().zip(&mut times).zip(&mut cores) {
+            let before = Cores::now();
             times.extend(at_rate(address, rate, SECONDS, |_| "small"));
+            let after = Cores::now();
+            cores.idle += after.idle - before.idle;
+            cores.all += after.all - before.all;
         }
     }
     let n = times.first().map_or(0, Vec::len);
     println!("{rate:.0} requests/s, {n} requests an arm; microseconds");
     print_arms(arms.iter().map(|(name, _)| *name), &mut times);
+    let busy = arms.iter().zip(&cores).map(|((name, _), cores)| {
+        format!("{name} {:.0} %", (1.0 - cores.idle / cores.all.max(1.0)) * 100.0)
+    });
+    println!("cores busy: {}", busy.collect::<Vec<_>>().join(", "));
     println!("streams of {CHUNKS} chunks, n = 60, one at a time; microseconds a chunk");
     // The upstream takes its script from the name, which the gateway's configuration holds.
     let direct = stream_us_a_chunk(&upstream.address, &format!("stream?chunks={CHUNKS}"));
     let relayed = stream_us_a_chunk(&gateway.address, "stream");
     println!("direct {direct:.1}, weighbridge {relayed:.1}, adds {:.1}", relayed - direct);
+}
+
+/// What all cores together have done since the machine started, in ticks.
+#[derive(Clone, Default)]
+struct Cores {
+    idle: f64,
+    all: f64,
+}
+
+impl Cores {
+    /// The first line of `/proc/stat`, whose fourth and fifth figures are idle (proc(5)).
+    fn now() -> Self {
+        let text = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+        let line = text.lines().next().unwrap_or_default();
+        // The last two stand inside the first two as well.
+        let ticks: Vec<f64> =
+            line.split_whitespace().skip(1).take(8).filter_map(|word| word.parse().ok()).collect();
+        Self { idle: ticks.iter().skip(3).take(2).sum(), all: ticks.iter().sum() }
+    }
 }
 
 /// Resident memory while one answer in twenty is broken in some way.
