@@ -141,16 +141,15 @@ impl Gateway {
         prepared: Prepared,
         media: &mut Media,
     ) -> Result<Prepared, PrepareError> {
-        let holds = |kind| match kind {
-            MediaKind::Image => request.content.images,
-            MediaKind::Document => request.content.documents,
-        };
-        let Some(provider) = self.upstreams.provider(&card.provider) else { return Ok(prepared) };
+        let held = [
+            (MediaKind::Image, request.content.images),
+            (MediaKind::Document, request.content.documents),
+        ];
         let mut came = false;
-        for kind in MediaKind::ALL {
-            let Some(fetcher) = self.fetchers.of(kind).filter(|_| holds(kind)) else { continue };
-            let is_left = provider.takes_addresses(kind, prepared.dialect);
-            if is_left || request.embeddings.is_some() {
+        for (kind, _) in held.into_iter().filter(|(_, holds)| *holds) {
+            let Some(fetcher) = self.fetchers.of(kind) else { continue };
+            let Some(provider) = self.upstreams.provider(&card.provider) else { continue };
+            if provider.takes_addresses(kind, prepared.dialect) {
                 continue;
             }
             // What cannot be read goes on as it came.

@@ -244,7 +244,7 @@ impl Settlement {
         failure: Option<&UpstreamError>,
     ) {
         let failed = failure.is_some();
-        self.asked = failure.is_some_and(UpstreamError::leaves_work_undone);
+        self.asked = failure.is_some_and(UpstreamError::may_be_charged);
         let used = self.used().filter(|_| failed);
         self.asked = false;
         if let Some((tokens, estimated)) = used {

@@ -9,9 +9,9 @@ use std::fmt;
 
 use serde::{
     Deserialize, Deserializer,
-    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
+    de::{IgnoredAny, SeqAccess, Visitor},
 };
-use serde_json::json;
+use serde_json::{json, value::RawValue};
 
 use super::{
     fields::{RequestError, without_position},
@@ -85,7 +85,7 @@ pub enum Part {
     Text(String),
     /// `image_url`
     Image,
-    /// `input_audio`, with so many bytes of strings inside.
+    /// `input_audio`, whose object has so many bytes.
     Audio(usize),
     /// `file`, the same.
     File(usize),
@@ -322,84 +322,25 @@ impl<'de> Visitor<'de> for ContentVisitor {
 impl<'de> Deserialize<'de> for Part {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
-        struct Fields {
+        struct Fields<'a> {
             #[serde(rename = "type")]
             kind: String,
             text: Option<String>,
-            #[serde(default)]
-            input_audio: Strings,
-            #[serde(default)]
-            file: Strings,
+            #[serde(borrow)]
+            input_audio: Option<&'a RawValue>,
+            #[serde(borrow)]
+            file: Option<&'a RawValue>,
         }
+        let length = |value: Option<&RawValue>| value.map_or(0, |value| value.get().len());
         let fields = Fields::deserialize(deserializer)?;
         Ok(match (fields.kind.as_str(), fields.text) {
             ("text", Some(text)) => Self::Text(text),
             ("text", None) => return Err(serde::de::Error::missing_field("text")),
             ("image_url", _) => Self::Image,
-            ("input_audio", _) => Self::Audio(fields.input_audio.0),
-            ("file", _) => Self::File(fields.file.0),
+            ("input_audio", _) => Self::Audio(length(fields.input_audio)),
+            ("file", _) => Self::File(length(fields.file)),
             _ => Self::Other,
         })
-    }
-}
-
-/// How many bytes all strings of a value have together.
-#[derive(Default)]
-struct Strings(usize);
-
-impl<'de> Deserialize<'de> for Strings {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(StringsVisitor)
-    }
-}
-
-struct StringsVisitor;
-
-impl<'de> Visitor<'de> for StringsVisitor {
-    type Value = Strings;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any JSON")
-    }
-
-    fn visit_unit<E>(self) -> Result<Strings, E> {
-        Ok(Strings(0))
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Strings, E> {
-        Ok(Strings(0))
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Strings, E> {
-        Ok(Strings(0))
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Strings, E> {
-        Ok(Strings(0))
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Strings, E> {
-        Ok(Strings(0))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Strings, E> {
-        Ok(Strings(text.len()))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Strings, A::Error> {
-        let mut all = 0;
-        while let Some(Strings(bytes)) = sequence.next_element()? {
-            all += bytes;
-        }
-        Ok(Strings(all))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Strings, A::Error> {
-        let mut all = 0;
-        while let Some((_, Strings(bytes))) = map.next_entry::<IgnoredAny, _>()? {
-            all += bytes;
-        }
-        Ok(Strings(all))
     }
 }
 

@@ -369,9 +369,12 @@ mod tests {
         let messages = read(Surface::Anthropic, messages);
         for facts in [chat_facts, messages] {
             assert!(facts.images && facts.documents);
-            assert_eq!((facts.image_count, facts.document_bytes), (1, 8));
+            assert_eq!(facts.image_count, 1);
         }
-        assert_eq!((chat_facts.audio_bytes, messages.audio), ("1234wav".len(), false));
+        // Of a chat's part the object around the data counts too.
+        assert_eq!(chat_facts.document_bytes, r#"{"file_data":"12345678"}"#.len());
+        assert_eq!(chat_facts.audio_bytes, r#"{"data":"1234","format":"wav"}"#.len());
+        assert_eq!((messages.document_bytes, messages.audio), (8, false));
         let spoken = r#"{"model":"a","modalities":["text","audio"],"messages":[{"role":"user","content":"x"}]}"#;
         assert!(read(Surface::OpenAiChat, spoken).audio);
         let silent = spoken.replace(",\"audio\"", "");

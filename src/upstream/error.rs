@@ -176,9 +176,8 @@ impl UpstreamError {
         )
     }
 
-    /// Whether the provider had the whole request and may have worked on it when it was given up:
-    /// what it read is charged for.
-    pub fn leaves_work_undone(&self) -> bool {
+    /// Whether the provider may charge for the prompt: it had the whole request when it was given up.
+    pub fn may_be_charged(&self) -> bool {
         match self {
             Self::Timeout { deadline, .. } => *deadline != CONNECT,
             Self::ShuttingDown => true,
