@@ -67,6 +67,8 @@ pub struct Keys {
     name: Option<u64>,
     /// The beginning and the last thing that a person said, with its place.
     instruction: u64,
+    /// The same of what was said before that: many conversations begin alike.
+    before: Option<u64>,
 }
 
 impl Keys {
@@ -97,18 +99,23 @@ impl Keys {
         let said = |message: &Message| {
             message.role == "user" && message.content.texts().any(|text| !text.trim().is_empty())
         };
-        if let Some(last) = request.messages.iter().rposition(said) {
-            last.hash(&mut hasher);
-            request.messages.get(last).into_iter().for_each(|last| add(last, &mut hasher));
-        }
-        Self { beginning, name, instruction: hasher.finish() }
+        let messages = request.messages.iter().enumerate().rev();
+        let mut instructions =
+            messages.filter(|(_, message)| said(message)).map(|(at, message)| {
+                let mut hasher = hasher.clone();
+                at.hash(&mut hasher);
+                add(message, &mut hasher);
+                hasher.finish()
+            });
+        let instruction = instructions.next().unwrap_or(beginning);
+        Self { beginning, name, instruction, before: instructions.next() }
     }
 
     /// Those under which a turn is looked for, the first that is known first, and as what it counts
     /// there: a tool's answer moves nothing where its instruction was decided, and nowhere else.
     pub fn searched(self, turn: Turn) -> Vec<(u64, Turn)> {
         let looped = (turn == Turn::ToolResult).then_some((self.instruction, Turn::ToolResult));
-        let whole = [Some(self.beginning), self.name].into_iter().flatten();
+        let whole = [self.before, Some(self.beginning), self.name].into_iter().flatten();
         looped.into_iter().chain(whole.map(|key| (key, Turn::Instruction))).collect()
     }
 
@@ -171,6 +178,7 @@ mod tests {
         let later = keys("p", Some("a"), Some("s"), &later);
         assert_eq!((later.beginning, later.name), (one.beginning, one.name));
         assert_ne!(later.instruction, one.instruction);
+        assert_eq!((later.before, one.before), (Some(one.instruction), None));
     }
 
     #[test]

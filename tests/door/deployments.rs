@@ -273,8 +273,12 @@ async fn a_conversation_keeps_its_model_until_the_score_or_the_price_says_otherw
     let looped = ("large".to_owned(), "session_tool_loop".to_owned());
     assert_eq!(ask(step(asked())).await, looped);
     // Back to small talk: the large model has the context in its cache.
-    let thanks = json!({"role": "user", "content": "Thanks"});
-    let kept = ask(turn("Hello", Some(thanks))).await;
+    let mut thanked = asked();
+    for (role, content) in [("assistant", "It is so."), ("user", "Thanks")] {
+        let message = json!({"role": role, "content": content});
+        thanked["messages"].as_array_mut().unwrap().push(message);
+    }
+    let kept = ask(thanked).await;
     assert_eq!(kept, ("large".to_owned(), "session_kept_cheaper".to_owned()));
     // Whatever goes on beside it under the same name, the instruction keeps its model.
     let named = async |fields| {
@@ -302,6 +306,9 @@ async fn a_conversation_keeps_its_model_until_the_score_or_the_price_says_otherw
         {"role": "user", "content": "Thanks"},
     ], "max_tokens": 20});
     assert_eq!(named(cut).await, ("large".to_owned(), "session_kept_cheaper".to_owned()));
+    // One that begins alike and has gone on otherwise is another.
+    let easy = json!({"role": "user", "content": "Well, thank you then"});
+    assert_eq!(ask(turn("Hello", Some(easy))).await.0, "small");
     // Another conversation is another matter.
     let other = json!({"role": "user", "content": "Thanks"});
     assert_eq!(ask(turn("Hi there", Some(other))).await.0, "small");
