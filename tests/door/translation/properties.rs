@@ -1,5 +1,7 @@
 //! What must hold for any request, any split and any damage.
 
+use std::collections::HashSet;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -76,7 +78,7 @@ prop_compose! {
         system in prop::option::of(text()),
         first in user_turn(),
         exchanges in prop::collection::vec(exchange(), 0..3),
-        tools in prop::collection::vec(tool(), 0..3),
+        mut tools in prop::collection::vec(tool(), 0..3),
         choice in prop::option::of(prop_oneof![
             Just(ToolChoice::Auto),
             Just(ToolChoice::Required),
@@ -97,6 +99,12 @@ prop_compose! {
             made.tool_choice = choice;
             made.parallel_tool_calls = serial.then_some(false);
         }
+        // Two tools of one name are one tool too many on responses.
+        let mut names = HashSet::new();
+        tools.retain(|tool| match tool {
+            Tool::Function(function) => names.insert(function.name.clone()),
+            Tool::Native { .. } => true,
+        });
         made.tools = tools;
         made.format = schema.then(|| Format::JsonSchema {
             name: "answer".to_owned(),
