@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Instant};
 
 use axum::{
     body::Body,
-    extract::State,
-    http::{HeaderMap, HeaderName, HeaderValue, header},
+    extract::{Request, State},
+    http::{HeaderMap, HeaderValue, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{
     error::ApiError,
     headers::{
-        add_answer, add_debug, add_decision, add_no_decision, add_pace, dial, request_id,
+        add_answer, add_debug, add_decision, add_no_decision, add_pace, dial, name, request_id,
         request_info, set, wants_debug,
     },
     read_body,
@@ -29,49 +29,45 @@ use crate::{
 pub async fn chat(
     State(gateway): State<Arc<Gateway>>,
     visitor: Visitor,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Response {
-    Box::pin(converse(&gateway, Surface::OpenAiChat, visitor, &headers, body)).await
+    Box::pin(converse(&gateway, Surface::OpenAiChat, visitor, request)).await
 }
 
 /// `POST /v1/responses`
 pub async fn responses(
     State(gateway): State<Arc<Gateway>>,
     visitor: Visitor,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Response {
-    Box::pin(converse(&gateway, Surface::OpenAiResponses, visitor, &headers, body)).await
+    Box::pin(converse(&gateway, Surface::OpenAiResponses, visitor, request)).await
 }
 
 /// `POST /v1/messages`
 pub async fn messages(
     State(gateway): State<Arc<Gateway>>,
     visitor: Visitor,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Response {
-    Box::pin(converse(&gateway, Surface::Anthropic, visitor, &headers, body)).await
+    Box::pin(converse(&gateway, Surface::Anthropic, visitor, request)).await
 }
 
 /// `POST /v1/completions`
 pub async fn completions(
     State(gateway): State<Arc<Gateway>>,
     visitor: Visitor,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Response {
-    Box::pin(converse(&gateway, Surface::OpenAiCompletions, visitor, &headers, body)).await
+    Box::pin(converse(&gateway, Surface::OpenAiCompletions, visitor, request)).await
 }
 
 /// `POST /v1/embeddings`
 pub async fn embeddings(
     State(gateway): State<Arc<Gateway>>,
     visitor: Visitor,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Response {
+    let (Parts { headers, .. }, body) = request.into_parts();
     let (id, mut began) = (request_id(&headers), Instant::now());
     let parse = |bytes: &[u8]| Incoming::embeddings(bytes);
     let reply = answer(&gateway, parse, visitor, &headers, body, &id, &mut began).await;
@@ -84,9 +80,9 @@ pub async fn embeddings(
 pub async fn count_tokens(
     State(gateway): State<Arc<Gateway>>,
     visitor: Visitor,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Response {
+    let (Parts { headers, .. }, body) = request.into_parts();
     let (id, mut began) = (request_id(&headers), Instant::now());
     let counted = count(&gateway, visitor, &headers, body, &id, &mut began).await;
     respond(&gateway, Surface::Anthropic, &id, began, counted)
@@ -113,7 +109,7 @@ async fn count(
     add_decision(headers, &routed, usize::from(!estimated));
     add_answer(headers, overhead, None);
     if estimated {
-        set(headers, "x-weighbridge-warnings", "estimated:input_tokens");
+        set(headers, name!("x-weighbridge-warnings"), "estimated:input_tokens");
     }
     Ok(response)
 }
@@ -123,13 +119,13 @@ async fn converse(
     gateway: &Gateway,
     surface: Surface,
     visitor: Visitor,
-    headers: &HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Response {
-    let debug = wants_debug(headers);
-    let (id, mut began) = (request_id(headers), Instant::now());
+    let (Parts { headers, .. }, body) = request.into_parts();
+    let debug = wants_debug(&headers);
+    let (id, mut began) = (request_id(&headers), Instant::now());
     let parse = |bytes: &[u8]| Incoming::parse(surface, bytes);
-    let reply = answer(gateway, parse, visitor, headers, body, &id, &mut began).await;
+    let reply = answer(gateway, parse, visitor, &headers, body, &id, &mut began).await;
     respond(gateway, surface, &id, began, reply.map(|reply| into_response(reply, debug)))
 }
 
@@ -156,9 +152,9 @@ async fn answer(
 pub async fn decision(
     State(gateway): State<Arc<Gateway>>,
     visitor: Visitor,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Response {
+    let (Parts { headers, .. }, body) = request.into_parts();
     let (id, mut began) = (request_id(&headers), Instant::now());
     let routed = decide(&gateway, visitor, &headers, body, &id, &mut began).await;
     let response = routed.map(|routed| {
@@ -188,7 +184,7 @@ async fn decide(
 
 /// Whose body it is: Anthropic's SDKs send their version, and only responses have `input`.
 fn surface_of(headers: &HeaderMap, body: &[u8]) -> Surface {
-    if headers.contains_key("anthropic-version") {
+    if headers.contains_key(name!("anthropic-version")) {
         return Surface::Anthropic;
     }
     match RawObject::parse(body) {
@@ -215,11 +211,11 @@ pub(super) fn respond(
         error.on(surface, request_id)
     });
     let headers = response.headers_mut();
-    if !headers.contains_key("x-weighbridge-decision-id") {
+    if !headers.contains_key(name!("x-weighbridge-decision-id")) {
         add_no_decision(headers);
     }
     // Who asked a provider has said how much of the time was not the provider's.
-    if !headers.contains_key("x-weighbridge-overhead-ms") {
+    if !headers.contains_key(name!("x-weighbridge-overhead-ms")) {
         add_answer(headers, began.elapsed(), None);
     }
     named(response, surface, request_id)
@@ -228,10 +224,10 @@ pub(super) fn respond(
 /// Names the request, as every response does.
 pub(super) fn named(mut response: Response, surface: Surface, request_id: &str) -> Response {
     let headers = response.headers_mut();
-    set(headers, "x-weighbridge-request-id", request_id);
-    set(headers, "x-request-id", request_id);
+    set(headers, name!("x-weighbridge-request-id"), request_id);
+    set(headers, name!("x-request-id"), request_id);
     if surface == Surface::Anthropic {
-        set(headers, "request-id", request_id);
+        set(headers, name!("request-id"), request_id);
     }
     response
 }
@@ -254,23 +250,18 @@ fn into_response(reply: Reply, debug: bool) -> Response {
     if content_type == "text/event-stream" {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         // nginx in front would otherwise hold the stream back.
-        set(headers, "x-accel-buffering", "no");
+        set(headers, name!("x-accel-buffering"), "no");
     }
     add_decision(headers, &reply.routed, reply.attempts);
     add_answer(headers, reply.overhead, cost);
     add_pace(headers, &reply.pace);
     if !reply.warnings.is_empty() {
-        set(headers, "x-weighbridge-warnings", &reply.warnings.to_string());
+        set(headers, name!("x-weighbridge-warnings"), reply.warnings.to_string());
     }
     if debug {
         add_debug(headers, &reply.routed);
     }
-    for (name, value) in reply.upstream_headers {
-        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_bytes(&value))
-        {
-            headers.insert(name, value);
-        }
-    }
+    headers.extend(reply.upstream_headers);
     response
 }
 

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use axum::{
     body::Body,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::headers::{add_answer, add_decision, add_pace, set};
+use super::headers::{add_answer, add_decision, add_pace, name, set};
 use crate::{
     gateway::GatewayError,
     ledger::{book::AccessError, budget::Kind},
@@ -44,7 +44,7 @@ pub enum ApiError {
     #[error("`{name}`: {message}")]
     Header {
         /// Its name.
-        name: &'static str,
+        name: HeaderName,
         /// What is wrong with it.
         message: String,
     },
@@ -148,7 +148,7 @@ impl ApiError {
             Self::Request(error) | Self::Gateway(GatewayError::Request(error)) => {
                 error.param.as_deref()
             }
-            Self::Header { name, .. } => Some(name),
+            Self::Header { name, .. } => Some(name.as_str()),
             Self::Field { param, .. } => Some(param),
             Self::Gateway(GatewayError::UnknownModel { .. }) | Self::NoSuchModel(_) => {
                 Some("model")
@@ -251,7 +251,7 @@ impl ApiError {
         *response.status_mut() = status;
         let headers = response.headers_mut();
         if let Some(id) = upstream_id {
-            set(headers, "x-upstream-request-id", &id);
+            set(headers, name!("x-upstream-request-id"), id);
         }
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(after) = self.retry_after() {

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 
 use super::error::ApiError;
 use crate::{
@@ -18,11 +18,20 @@ use crate::{
 /// replaced by ours.
 const MAX_REQUEST_ID: usize = 128;
 /// Stands for a value that does not exist, so that the header is always there.
-const NONE: &str = "none";
+const NONE: HeaderValue = HeaderValue::from_static("none");
+const BYPASS: HeaderValue = HeaderValue::from_static("bypass");
+
+/// A header's name, checked when this is compiled: to look a text up means to parse it first.
+macro_rules! name {
+    ($name:literal) => {
+        const { axum::http::HeaderName::from_static($name) }
+    };
+}
+pub(super) use name;
 
 /// The caller's name for the request, or one of ours.
 pub fn request_id(headers: &HeaderMap) -> String {
-    let given = headers.get("x-request-id").and_then(|id| id.to_str().ok());
+    let given = headers.get(name!("x-request-id")).and_then(|id| id.to_str().ok());
     let usable = |id: &&str| {
         !id.is_empty()
             && id.len() <= MAX_REQUEST_ID
@@ -40,7 +49,7 @@ pub fn request_info(
     caller: Option<Arc<Tenant>>,
 ) -> Result<RequestInfo, ApiError> {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let session = SESSION_HEADERS.iter().find_map(|name| headers.get(*name)?.to_str().ok());
+    let session = SESSION_HEADERS.iter().find_map(|name| headers.get(name)?.to_str().ok());
     Ok(RequestInfo {
         request_id: request_id.to_owned(),
         received: Instant::now(),
@@ -48,10 +57,10 @@ pub fn request_info(
         unix_ms: i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX),
         forwarded: forwarded(headers, request_id),
         deadlines: Deadlines {
-            connect: deadline(headers, "x-weighbridge-connect-timeout-ms")?,
-            first_byte: deadline(headers, "x-weighbridge-first-byte-timeout-ms")?,
-            idle: deadline(headers, "x-weighbridge-idle-timeout-ms")?,
-            total: deadline(headers, "x-weighbridge-total-timeout-ms")?,
+            connect: deadline(headers, name!("x-weighbridge-connect-timeout-ms"))?,
+            first_byte: deadline(headers, name!("x-weighbridge-first-byte-timeout-ms"))?,
+            idle: deadline(headers, name!("x-weighbridge-idle-timeout-ms"))?,
+            total: deadline(headers, name!("x-weighbridge-total-timeout-ms"))?,
         },
         session: session.map(str::to_owned),
         caller,
@@ -61,7 +70,7 @@ pub fn request_info(
 
 /// `x-weighbridge-tags: team=search,env=test`
 fn tags(headers: &HeaderMap) -> Vec<(String, String)> {
-    let values = headers.get_all("x-weighbridge-tags").iter();
+    let values = headers.get_all(name!("x-weighbridge-tags")).iter();
     values
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
@@ -72,46 +81,53 @@ fn tags(headers: &HeaderMap) -> Vec<(String, String)> {
 
 /// The key that a request shows, in the header of whichever SDK (PROTOCOLS, section 1).
 pub fn secret(headers: &HeaderMap) -> Option<&str> {
-    let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
-    let found = bearer(headers).or_else(|| text("x-api-key")).or_else(|| text("api-key"));
+    let text = |name: HeaderName| headers.get(name)?.to_str().ok().map(str::trim);
+    let found = bearer(headers).or_else(|| text(name!("x-api-key")));
+    let found = found.or_else(|| text(name!("api-key")));
     found.filter(|secret| !secret.is_empty())
 }
 
 /// The token in `Authorization: Bearer …` (RFC 6750, section 2.1).
 pub fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get("authorization")?.to_str().ok()?.trim().split_once(' ')?;
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.trim().split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 /// The pace that the caller's own limits leave, in OpenAI's headers.
 pub fn add_pace(headers: &mut HeaderMap, pace: &Paces) {
-    const REQUESTS: [&str; 3] = [
-        "x-ratelimit-limit-requests",
-        "x-ratelimit-remaining-requests",
-        "x-ratelimit-reset-requests",
+    let requests = [
+        name!("x-ratelimit-limit-requests"),
+        name!("x-ratelimit-remaining-requests"),
+        name!("x-ratelimit-reset-requests"),
     ];
-    const TOKENS: [&str; 3] =
-        ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"];
-    for ([limit, remaining, reset], pace) in [(REQUESTS, pace.0), (TOKENS, pace.1)] {
+    let tokens = [
+        name!("x-ratelimit-limit-tokens"),
+        name!("x-ratelimit-remaining-tokens"),
+        name!("x-ratelimit-reset-tokens"),
+    ];
+    for ([limit, remaining, reset], pace) in [(requests, pace.0), (tokens, pace.1)] {
         let Some(pace) = pace else { continue };
-        set(headers, limit, &pace.limit.to_string());
-        set(headers, remaining, &pace.remaining.to_string());
+        set(headers, limit, pace.limit);
+        set(headers, remaining, pace.remaining);
         // OpenAI writes durations like `1s` and `6m0s`; a fraction of a second is a fraction.
         let (minutes, ms) = (pace.reset_ms / 60_000, pace.reset_ms % 60_000);
         let seconds = format!("{}s", ms as f64 / 1e3);
         let text = if minutes > 0 { format!("{minutes}m{seconds}") } else { seconds };
-        set(headers, reset, &text);
+        set(headers, reset, text);
     }
 }
 
 /// Headers that name a conversation, in this order (PROTOCOLS, section 3).
-const SESSION_HEADERS: [&str; 3] =
-    ["x-session-id", "x-conversation-id", "x-claude-code-session-id"];
+static SESSION_HEADERS: [HeaderName; 3] = [
+    HeaderName::from_static("x-session-id"),
+    HeaderName::from_static("x-conversation-id"),
+    HeaderName::from_static("x-claude-code-session-id"),
+];
 /// Longest deadline that a header can set: one day.
 const MAX_DEADLINE_MS: u64 = 24 * 60 * 60 * 1000;
 
-fn deadline(headers: &HeaderMap, name: &'static str) -> Result<Option<Duration>, ApiError> {
-    let Some(value) = headers.get(name) else { return Ok(None) };
+fn deadline(headers: &HeaderMap, name: HeaderName) -> Result<Option<Duration>, ApiError> {
+    let Some(value) = headers.get(&name) else { return Ok(None) };
     let ms = value.to_str().ok().and_then(|text| text.trim().parse::<u64>().ok());
     match ms {
         Some(ms @ 1..=MAX_DEADLINE_MS) => Ok(Some(Duration::from_millis(ms))),
@@ -124,16 +140,16 @@ fn deadline(headers: &HeaderMap, name: &'static str) -> Result<Option<Duration>,
 
 /// `x-weighbridge-policy` and `x-weighbridge-threshold`.
 pub fn dial(headers: &HeaderMap) -> Result<Dial, ApiError> {
-    let text = |name: &'static str| {
-        let Some(value) = headers.get(name) else { return Ok::<_, ApiError>(None) };
+    let text = |name: HeaderName| {
+        let Some(value) = headers.get(&name) else { return Ok::<_, ApiError>(None) };
         let text = value.to_str().map_err(|_| ApiError::Header {
             name,
             message: "the value is not plain ASCII".to_owned(),
         })?;
         Ok(Some(text.trim()))
     };
-    let name = "x-weighbridge-threshold";
-    let threshold = text(name)?
+    let name = name!("x-weighbridge-threshold");
+    let threshold = text(name.clone())?
         .map(|text| {
             text.parse().ok().and_then(Probability::new).ok_or_else(|| ApiError::Header {
                 name,
@@ -141,92 +157,98 @@ pub fn dial(headers: &HeaderMap) -> Result<Dial, ApiError> {
             })
         })
         .transpose()?;
-    Ok(Dial { policy: text("x-weighbridge-policy")?.map(str::to_owned), threshold })
+    Ok(Dial { policy: text(name!("x-weighbridge-policy"))?.map(str::to_owned), threshold })
 }
 
 /// Whether the caller wants the longer explanation.
 pub fn wants_debug(headers: &HeaderMap) -> bool {
-    headers.get("x-weighbridge-debug").is_some_and(|value| value == "true" || value == "1")
+    headers.get(name!("x-weighbridge-debug")).is_some_and(|value| value == "true" || value == "1")
 }
 
 /// Sets a header; a value that no header can carry is left out.
-pub fn set(headers: &mut HeaderMap, name: &'static str, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        headers.insert(HeaderName::from_static(name), value);
+pub fn set(headers: &mut HeaderMap, name: HeaderName, value: impl TryInto<HeaderValue>) {
+    if let Ok(value) = value.try_into() {
+        headers.insert(name, value);
+    }
+}
+
+/// The same, or a word for there being none.
+fn set_or_none<V: TryInto<HeaderValue>>(
+    headers: &mut HeaderMap,
+    name: HeaderName,
+    value: Option<V>,
+) {
+    match value {
+        Some(value) => set(headers, name, value),
+        None => set(headers, name, NONE),
     }
 }
 
 /// The decision, on every routed response.
 pub fn add_decision(headers: &mut HeaderMap, routed: &Routed, attempts: usize) {
     let decision = &routed.decision;
-    let or_none = |value: Option<String>| value.unwrap_or_else(|| NONE.to_owned());
     let card = routed.model();
-    set(headers, "x-weighbridge-decision-id", &routed.decision_id);
-    set(headers, "x-weighbridge-policy", routed.policy.as_deref().unwrap_or(NONE));
-    set(headers, "x-weighbridge-tier", routed.tier().unwrap_or(NONE));
-    set(headers, "x-weighbridge-model", card.map_or(NONE, |card| &card.name));
-    set(headers, "x-weighbridge-provider", card.map_or(NONE, |card| &card.provider));
+    set(headers, name!("x-weighbridge-decision-id"), routed.decision_id.as_str());
+    set_or_none(headers, name!("x-weighbridge-policy"), routed.policy.as_deref());
+    set_or_none(headers, name!("x-weighbridge-tier"), routed.tier());
+    set_or_none(headers, name!("x-weighbridge-model"), card.map(|card| card.name.as_str()));
+    set_or_none(headers, name!("x-weighbridge-provider"), card.map(|card| card.provider.as_str()));
     let score = decision.score.ok().map(|score| score.to_string());
-    set(headers, "x-weighbridge-score", &or_none(score));
+    set_or_none(headers, name!("x-weighbridge-score"), score);
     let threshold = decision.threshold.map(|threshold| threshold.to_string());
-    set(headers, "x-weighbridge-threshold", &or_none(threshold));
-    set(headers, "x-weighbridge-reason", decision.reason.label());
-    set(headers, "x-weighbridge-attempts", &attempts.to_string());
-    set(headers, "x-weighbridge-cache", "bypass");
+    set_or_none(headers, name!("x-weighbridge-threshold"), threshold);
+    let reason = HeaderValue::from_static(decision.reason.label());
+    set(headers, name!("x-weighbridge-reason"), reason);
+    set(headers, name!("x-weighbridge-attempts"), attempts);
+    set(headers, name!("x-weighbridge-cache"), BYPASS);
 }
 
 /// In place of a decision, on an answer that none was made for.
 pub fn add_no_decision(headers: &mut HeaderMap) {
     for name in [
-        "x-weighbridge-decision-id",
-        "x-weighbridge-policy",
-        "x-weighbridge-tier",
-        "x-weighbridge-model",
-        "x-weighbridge-provider",
-        "x-weighbridge-score",
-        "x-weighbridge-threshold",
-        "x-weighbridge-reason",
+        name!("x-weighbridge-decision-id"),
+        name!("x-weighbridge-policy"),
+        name!("x-weighbridge-tier"),
+        name!("x-weighbridge-model"),
+        name!("x-weighbridge-provider"),
+        name!("x-weighbridge-score"),
+        name!("x-weighbridge-threshold"),
+        name!("x-weighbridge-reason"),
     ] {
         set(headers, name, NONE);
     }
-    set(headers, "x-weighbridge-attempts", "0");
-    set(headers, "x-weighbridge-cache", "bypass");
+    set(headers, name!("x-weighbridge-attempts"), 0);
+    set(headers, name!("x-weighbridge-cache"), BYPASS);
 }
 
 /// The gateway's own part of the time, and what a whole answer cost.
 pub fn add_answer(headers: &mut HeaderMap, overhead: Duration, cost: Option<NanoUsd>) {
-    set(headers, "x-weighbridge-overhead-ms", &format!("{:.3}", milliseconds(overhead)));
+    let overhead = format!("{:.3}", milliseconds(overhead));
+    set(headers, name!("x-weighbridge-overhead-ms"), overhead);
     if let Some(cost) = cost {
-        set(headers, "x-weighbridge-cost-usd", &cost.to_string());
+        set(headers, name!("x-weighbridge-cost-usd"), cost.to_string());
     }
 }
 
 /// The longer explanation.
 pub fn add_debug(headers: &mut HeaderMap, routed: &Routed) {
     let decision = &routed.decision;
-    let name = |index: usize| routed.models.get(index).map_or("?", |card| card.name.as_str());
-    let margin = decision.margin.map_or_else(|| NONE.to_owned(), |margin| format!("{margin:.4}"));
-    set(headers, "x-weighbridge-margin", &margin);
-    let runner_up = decision.route.get(1).map_or(NONE, |candidate| name(candidate.model));
-    set(headers, "x-weighbridge-runner-up", runner_up);
-    set(
-        headers,
-        "x-weighbridge-classifier-ms",
-        &format!("{:.3}", milliseconds(routed.scoring_time)),
-    );
-    let tokens = routed.scored_tokens.map_or_else(|| NONE.to_owned(), |tokens| tokens.to_string());
-    set(headers, "x-weighbridge-scored-tokens", &tokens);
+    let model = |index: usize| routed.models.get(index).map_or("?", |card| card.name.as_str());
+    let margin = decision.margin.map(|margin| format!("{margin:.4}"));
+    set_or_none(headers, name!("x-weighbridge-margin"), margin);
+    let runner_up = decision.route.get(1).map(|candidate| model(candidate.model));
+    set_or_none(headers, name!("x-weighbridge-runner-up"), runner_up);
+    let scoring = format!("{:.3}", milliseconds(routed.scoring_time));
+    set(headers, name!("x-weighbridge-classifier-ms"), scoring);
+    set_or_none(headers, name!("x-weighbridge-scored-tokens"), routed.scored_tokens);
     let needs: Vec<_> = routed.needs.abilities.iter().map(|ability| ability.name()).collect();
-    let features = format!(
-        "prompt_tokens={}; abilities={}",
-        routed.needs.prompt_tokens,
-        if needs.is_empty() { NONE.to_owned() } else { needs.join(" ") }
-    );
-    set(headers, "x-weighbridge-features", &features);
+    let needs = if needs.is_empty() { "none".to_owned() } else { needs.join(" ") };
+    let features = format!("prompt_tokens={}; abilities={needs}", routed.needs.prompt_tokens);
+    set(headers, name!("x-weighbridge-features"), features);
     let rejections: Vec<_> =
-        decision.rejections.iter().map(|r| format!("{}: {}", name(r.model), r.lack)).collect();
-    let rejections = if rejections.is_empty() { NONE.to_owned() } else { rejections.join("; ") };
-    set(headers, "x-weighbridge-rejections", &rejections);
+        decision.rejections.iter().map(|r| format!("{}: {}", model(r.model), r.lack)).collect();
+    let rejections = (!rejections.is_empty()).then(|| rejections.join("; "));
+    set_or_none(headers, name!("x-weighbridge-rejections"), rejections);
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use hyper::header::{HeaderMap, HeaderName};
 
 use super::{
     Gateway, RequestInfo,
@@ -39,7 +40,7 @@ const MAX_HELD_FRAMES: usize = 64;
 const MAX_HELD_BYTES: usize = 256 * 1024;
 
 /// A provider's headers that may be shown, names prefixed.
-pub type ShownHeaders = Vec<(String, Vec<u8>)>;
+pub type ShownHeaders = HeaderMap;
 
 /// What a candidate is asked.
 #[derive(Clone, Copy)]
@@ -353,10 +354,10 @@ fn shown_headers(attempt: &Attempt) -> ShownHeaders {
                 || name.starts_with("x-ratelimit-")
                 || name.starts_with("anthropic-ratelimit-")
         })
-        .map(|(name, value)| {
+        .filter_map(|(name, value)| {
             let name = name.as_str();
             let bare = name.strip_prefix("x-").unwrap_or(name);
-            (format!("x-upstream-{bare}"), value.as_bytes().to_vec())
+            Some((HeaderName::try_from(format!("x-upstream-{bare}")).ok()?, value.clone()))
         })
         .collect()
 }

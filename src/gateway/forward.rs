@@ -6,6 +6,7 @@
 
 use std::{
     collections::VecDeque,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -53,7 +54,7 @@ impl Gateway {
         request: &Incoming,
         info: &RequestInfo,
         mut routed: Routed,
-        mut settlement: Settlement,
+        mut settlement: Box<Settlement>,
     ) -> Result<Reply, GatewayError> {
         let mut last_error = None;
         let mut waited = Duration::ZERO;
@@ -180,7 +181,9 @@ impl Gateway {
                 break;
             };
             // Even a sleep of nothing lasts until the timer's next millisecond.
-            if !pause.is_zero() && or_stop(&mut stop, tokio::time::sleep(pause)).await.is_none() {
+            if !pause.is_zero()
+                && or_stop(&mut stop, pin!(tokio::time::sleep(pause))).await.is_none()
+            {
                 failure = Some(UpstreamError::ShuttingDown);
                 break;
             }
@@ -192,8 +195,10 @@ impl Gateway {
             }
             settlement.attempt(card, routed.tier());
             let started = Instant::now();
-            let answer = self.attempt(question, &slot, limits, settlement.seen());
-            let answer = or_stop(&mut stop, answer).await;
+            let answer = {
+                let attempt = pin!(self.attempt(question, &slot, limits, settlement.seen()));
+                or_stop(&mut stop, attempt).await
+            };
             let answer = answer.unwrap_or(Err(UpstreamError::ShuttingDown));
             waited += pause + started.elapsed();
             let failed = answer.as_ref().err();
@@ -229,7 +234,7 @@ impl Gateway {
     fn reply(
         &self,
         routed: Routed,
-        mut settlement: Settlement,
+        mut settlement: Box<Settlement>,
         upstream_headers: ShownHeaders,
         answer: Answer,
         waited: Duration,
@@ -260,8 +265,9 @@ impl Gateway {
     }
 }
 
-/// What comes of the work; `None` when the process has to end before.
-async fn or_stop<T>(stop: &mut Stop, work: impl Future<Output = T>) -> Option<T> {
+/// What comes of the work; `None` when the process has to end before. The work is pinned by the
+/// caller: it is large, and an `async fn` holds what it is given twice.
+async fn or_stop<T>(stop: &mut Stop, work: impl Future<Output = T> + Unpin) -> Option<T> {
     tokio::select! {
         biased;
         done = work => Some(done),

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use reqwest::header::{HeaderMap, HeaderValue};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::{
     ledger::tenant::Tenant,
@@ -85,19 +85,25 @@ impl RequestInfo {
 }
 
 /// Headers of the caller that providers are shown.
-const FORWARDED: [&str; 5] =
-    ["traceparent", "tracestate", "anthropic-version", "anthropic-beta", "openai-beta"];
+static FORWARDED: [HeaderName; 5] = [
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
+    HeaderName::from_static("anthropic-version"),
+    HeaderName::from_static("anthropic-beta"),
+    HeaderName::from_static("openai-beta"),
+];
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Picks the caller's headers that go on to a provider.
 pub fn forwarded(headers: &HeaderMap, request_id: &str) -> Arc<HeaderMap> {
     let mut kept = HeaderMap::new();
-    for name in FORWARDED {
+    for name in &FORWARDED {
         for value in headers.get_all(name) {
             kept.append(name, value.clone());
         }
     }
     if let Ok(id) = HeaderValue::from_str(request_id) {
-        kept.insert("x-request-id", id);
+        kept.insert(REQUEST_ID, id);
     }
     Arc::new(kept)
 }

@@ -25,6 +25,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use hyper::header::HeaderMap;
+
 pub use billing::may_name;
 pub use error::GatewayError;
 pub use house::{House, ReloadError, Reloaded};
@@ -81,7 +83,7 @@ pub struct Reply {
     /// Providers asked.
     pub attempts: usize,
     /// Headers of the provider that may be shown, names already prefixed.
-    pub upstream_headers: Vec<(String, Vec<u8>)>,
+    pub upstream_headers: HeaderMap,
     /// Time spent in the gateway itself until the head of the answer.
     pub overhead: Duration,
     /// What a translation could not carry over.
@@ -206,8 +208,9 @@ impl Gateway {
         let plan = Plan::new(&routed, request, &info).with_prompt(prompt);
         let (metrics, decisions) = (Arc::clone(&self.metrics), self.decisions.clone());
         let account = self.ledger.as_ref().map(|ledger| ledger.account(info.caller.as_deref()));
-        let mut settlement =
-            Settlement::new(plan, info.clone(), metrics, decisions).with_account(account);
+        // Boxed, because it goes from hand to hand and is large.
+        let settlement = Settlement::new(plan, info.clone(), metrics, decisions);
+        let mut settlement = Box::new(settlement.with_account(account));
         if routed.decision.route.is_empty() {
             let error = GatewayError::NoEligibleModel(Box::new(routed));
             settlement.finish(error.label());

@@ -30,7 +30,7 @@ pub struct StreamStart {
 pub struct Relay {
     /// `None` once the stream has ended, which closes the connection.
     start: Option<StreamStart>,
-    settlement: Settlement,
+    settlement: Box<Settlement>,
     stop: Stop,
 }
 
@@ -39,7 +39,7 @@ const SHUTTING_DOWN: &str = "gateway_shutting_down";
 
 impl Relay {
     /// Takes over a stream whose first content has come.
-    pub fn new(start: StreamStart, mut settlement: Settlement, stop: Stop) -> Self {
+    pub fn new(start: StreamStart, mut settlement: Box<Settlement>, stop: Stop) -> Self {
         settlement.first_content();
         settlement.observe(start.flow.seen());
         Self { start: Some(start), settlement, stop }

@@ -14,7 +14,7 @@ use serde::{
 use serde_json::{json, value::RawValue};
 
 use super::{
-    fields::{RequestError, without_position},
+    fields::{RequestError, read_json, without_position},
     json::{RawObject, raw},
 };
 
@@ -141,8 +141,7 @@ impl ChatRequest {
             param: None,
             message: format!("the body is not a JSON object that can be read: {error}"),
         })?;
-        let mut json = serde_json::Deserializer::from_slice(bytes);
-        let view: View = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let view: View = read_json(bytes).map_err(|error| {
             let path = error.path().to_string();
             let param = match missing_field(&error.inner().to_string()) {
                 Some(field) if path == "." => field,

@@ -7,6 +7,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::json::read;
 use crate::units::{NanoUsd, TokenCount, is_batch_tier};
 
 /// The data of the frame that ends a chat stream.
@@ -190,7 +191,7 @@ fn counted(usage: Option<Usage<'_>>, service_tier: Option<&str>) -> Option<Token
 impl ChunkFacts {
     /// Reads the data of one event; `None` when it is not a JSON object.
     pub fn read(data: &[u8]) -> Option<Self> {
-        let chunk: Chunk<'_> = serde_json::from_slice(data).ok()?;
+        let chunk: Chunk<'_> = read(data).ok()?;
         let choices = chunk.choices.unwrap_or_default();
         let deltas = choices.iter().filter_map(|choice| choice.delta.as_ref());
         let texts = choices.iter().filter_map(|choice| choice.text);
@@ -212,7 +213,7 @@ impl AnswerFacts {
     /// Reads a whole answer; `None` when it is neither a completion nor an error: not a JSON
     /// object, or one without a choice.
     pub fn read(body: &[u8]) -> Option<Self> {
-        let answer: Chunk<'_> = serde_json::from_slice(body).ok()?;
+        let answer: Chunk<'_> = read(body).ok()?;
         let choices = answer.choices.unwrap_or_default();
         let error = answer.error.and_then(error_message);
         if choices.is_empty() && error.is_none() {

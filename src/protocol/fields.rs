@@ -7,7 +7,7 @@
 use serde::de::DeserializeOwned;
 
 use super::{
-    json::{Json, RawObject},
+    json::{self, Json, RawObject},
     neutral::Warnings,
 };
 
@@ -47,6 +47,16 @@ impl RequestError {
     }
 }
 
+/// Reads a value. Where that fails it is read once more for the path of what is wrong, which
+/// costs too much to keep at hand for every request.
+pub(super) fn read_json<T: DeserializeOwned>(
+    bytes: &[u8],
+) -> Result<T, serde_path_to_error::Error<serde_json::Error>> {
+    json::read(bytes).or_else(|_| {
+        serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(bytes))
+    })
+}
+
 impl Fields {
     /// Reads a whole body.
     pub fn parse(body: &[u8]) -> Result<Self, RequestError> {
@@ -84,8 +94,7 @@ impl Fields {
     /// Takes a field out as a type.
     pub fn optional<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<T>, RequestError> {
         let Some(value) = self.take(name) else { return Ok(None) };
-        let mut json = serde_json::Deserializer::from_str(value.text());
-        serde_path_to_error::deserialize(&mut json).map(Some).map_err(|error| {
+        read_json(value.text().as_bytes()).map(Some).map_err(|error| {
             let inner = error.path().to_string();
             let path = match inner.as_str() {
                 "." => self.path_of(name),

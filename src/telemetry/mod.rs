@@ -242,13 +242,14 @@ impl Metrics {
             .get_or_create(&PolicyLabel { policy: sample.policy.to_owned() })
             .observe(sample.duration.as_secs_f64());
         if let Some(usage) = sample.usage {
+            let mut labels = TokenLabels { model: sample.model.to_owned(), kind: "" };
             for (kind, count) in [
                 ("prompt", usage.prompt_tokens),
                 ("completion", usage.completion_tokens),
                 ("cached_prompt", usage.cached_tokens),
                 ("reasoning", usage.reasoning_tokens),
             ] {
-                let labels = TokenLabels { model: sample.model.to_owned(), kind };
+                labels.kind = kind;
                 self.tokens.get_or_create(&labels).inc_by(count);
             }
         }

@@ -3,11 +3,72 @@
 //! Sources: the API references of OpenAI, Anthropic, Google AI, Azure OpenAI, AWS Bedrock Runtime
 //! and Cohere.
 
-use super::{Api, Provider};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use hyper::{
+    Uri,
+    header::{AUTHORIZATION, HeaderMap, HeaderValue, PROXY_AUTHORIZATION},
+    http::uri::Scheme,
+};
+use hyper_util::client::proxy::matcher::Matcher;
+use percent_encoding::percent_decode_str;
+use reqwest::Url;
+
+use super::{Api, Provider, UpstreamError};
 use crate::protocol::{
     neutral::Dialect,
     translate::{invoke_path, request_path},
 };
+
+/// Where a request goes.
+#[derive(Debug)]
+pub struct Address {
+    /// Without what stands before an `@`.
+    pub url: Url,
+    /// The same.
+    pub uri: Uri,
+    /// What the way there asks for: the secret of an address `user:password@host`, and that of a
+    /// proxy which passes the request on.
+    pub headers: HeaderMap,
+}
+
+impl Address {
+    /// The address of a path under a base URL.
+    pub fn new(base: &Url, path: &str, proxies: &Matcher) -> Result<Self, UpstreamError> {
+        let invalid = |error: &dyn std::fmt::Display| {
+            UpstreamError::Connect(format!("the URL is not valid: {error}"))
+        };
+        let mut url = base.join(path).map_err(|error| invalid(&error))?;
+        let mut headers = HeaderMap::new();
+        if let Some(secret) = basic(&mut url) {
+            headers.insert(AUTHORIZATION, secret);
+        }
+        let uri = Uri::try_from(url.as_str()).map_err(|error| invalid(&error))?;
+        // Where it only tunnels, the tunnel has the secret.
+        if uri.scheme() == Some(&Scheme::HTTP)
+            && let Some(proxy) = proxies.intercept(&uri)
+            && let Some(secret) = proxy.basic_auth()
+        {
+            headers.insert(PROXY_AUTHORIZATION, secret.clone());
+        }
+        Ok(Self { url, uri, headers })
+    }
+}
+
+/// Takes user and password out of a URL, as the header that says them (RFC 7617).
+fn basic(url: &mut Url) -> Option<HeaderValue> {
+    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let (user, password) = (decoded(url.username()), url.password().map(decoded));
+    if user.is_empty() && password.is_none() {
+        return None;
+    }
+    // A URL with a host can always be without them.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    let secret = STANDARD.encode(format!("{user}:{}", password.unwrap_or_default()));
+    let mut value = HeaderValue::try_from(format!("Basic {secret}")).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
 
 /// What a provider is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,8 +143,6 @@ fn escaped(model: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use reqwest::Url;
-
     use super::*;
     use crate::upstream::Credential;
 

@@ -1,22 +1,29 @@
 //! One attempt at a provider: a POST with its deadlines, and the head of the answer.
 
 use std::{
-    error::Error as _,
+    error::Error,
+    io,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
 use bytes::{Bytes, BytesMut};
-use jiff::{Timestamp, fmt::rfc2822};
-use reqwest::{
-    Response,
-    header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER},
+use http_body_util::{BodyExt as _, Full};
+use hyper::{
+    Method, Request, Response,
+    body::Incoming,
+    header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT},
 };
+use hyper_util::client::proxy::matcher::Matcher;
+use jiff::{Timestamp, fmt::rfc2822};
 use rustls_platform_verifier::BuilderVerifierExt as _;
 
 use super::{
-    Api, Credential, Observed, Operation, Provider, Slot, Tries, UpstreamError, connect::within,
-    error::CONNECT, sign::add_signature, tries::Member,
+    Api, Credential, Observed, Operation, Provider, Slot, Tries, UpstreamError,
+    connect::{Ways, within},
+    error::CONNECT,
+    sign::add_signature,
+    tries::Member,
 };
 
 /// Bytes of an error body that are read (chosen: error objects are far smaller; HTML pages are
@@ -26,12 +33,17 @@ const MAX_ERROR_BYTES: usize = 64 * 1024;
 const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(2);
 /// The version of Anthropic's API that is asked for when the caller names none.
 const ANTHROPIC_VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
+const VERSION: HeaderName = HeaderName::from_static("anthropic-version");
+const BETA: HeaderName = HeaderName::from_static("anthropic-beta");
+const AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("weighbridge/", env!("CARGO_PKG_VERSION")));
+const ANYTHING: HeaderValue = HeaderValue::from_static("*/*");
 
 /// A client for each provider. A cheap handle.
 #[derive(Debug, Clone)]
 pub struct Upstreams {
     members: Arc<[Arc<Member>]>,
-    tls: rustls::ClientConfig,
+    ways: Ways,
 }
 
 /// One request at a provider.
@@ -66,7 +78,7 @@ pub struct Limits {
 /// The head of an answer whose body has not been read.
 #[derive(Debug)]
 pub struct Attempt {
-    response: Response,
+    response: Response<Incoming>,
     limits: Limits,
     started: Instant,
 }
@@ -83,13 +95,14 @@ impl Upstreams {
         let mut tls =
             rustls::ClientConfig::builder().with_platform_verifier()?.with_no_client_auth();
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let member = |provider| Arc::new(Member::new(provider, tls.clone()));
-        Ok(Self { members: providers.into_iter().map(member).collect(), tls })
+        let ways = Ways { tls: Arc::new(tls), proxies: Arc::new(Matcher::from_system()) };
+        let member = |provider| Arc::new(Member::new(provider, ways.clone()));
+        Ok(Self { members: providers.into_iter().map(member).collect(), ways })
     }
 
     /// Whom this machine trusts, for clients of others.
     pub fn tls(&self) -> &rustls::ClientConfig {
-        &self.tls
+        &self.ways.tls
     }
 
     /// The provider of this name.
@@ -120,13 +133,10 @@ impl Upstreams {
         let started = Instant::now();
         let limits = call.limits;
         let request = request(slot, call)?;
-        let response = within(limits.connect, request.send());
-        let response = tokio::time::timeout(limits.first_byte, response)
-            .await
-            .map_err(|_| UpstreamError::Timeout {
-                deadline: "first_byte",
-                limit: limits.first_byte,
-            })?
+        let response = within(limits.connect, slot.pool().request(request));
+        let response = limits
+            .keep(started, "first_byte", limits.first_byte, response)
+            .await?
             .map_err(|error| connection_error(&error, limits))?;
         let attempt = Attempt { response, limits, started };
         if attempt.response.status().is_success() {
@@ -137,29 +147,59 @@ impl Upstreams {
     }
 }
 
-fn request(slot: &Slot, call: Call<'_>) -> Result<reqwest::RequestBuilder, UpstreamError> {
+impl Limits {
+    /// Waits for a part of an answer that was asked for at `started`, for `limit` at most.
+    async fn keep<F: Future>(
+        &self,
+        started: Instant,
+        deadline: &'static str,
+        limit: Duration,
+        part: F,
+    ) -> Result<F::Output, UpstreamError> {
+        let left = self.total.map(|total| total.saturating_sub(started.elapsed()));
+        let wait = left.map_or(limit, |left| left.min(limit));
+        let passed = |_| match self.total {
+            Some(total) if wait < limit => {
+                UpstreamError::Timeout { deadline: "total", limit: total }
+            }
+            _ => UpstreamError::Timeout { deadline, limit },
+        };
+        tokio::time::timeout(wait, part).await.map_err(passed)
+    }
+}
+
+fn request(slot: &Slot, call: Call<'_>) -> Result<Request<Full<Bytes>>, UpstreamError> {
     let provider = slot.provider();
     let path = provider.path(call.operation, call.model);
-    let Some(url) = path.and_then(|path| slot.url(&path)).transpose()? else {
+    let Some(address) = path.and_then(|path| slot.address(&path)).transpose()? else {
         let (kind, model) = (provider.api.name(), call.model);
         let message = format!("a provider of the kind `{kind}` cannot do this with `{model}`");
         return Err(UpstreamError::Unsupported(message));
     };
     let mut headers = call.headers;
+    headers.insert(USER_AGENT, AGENT);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if provider.api == Api::Anthropic {
-        headers.entry("anthropic-version").or_insert(ANTHROPIC_VERSION);
+        headers.entry(VERSION).or_insert(ANTHROPIC_VERSION);
     } else {
-        headers.remove("anthropic-version");
-        headers.remove("anthropic-beta");
+        headers.remove(VERSION);
+        headers.remove(BETA);
     }
-    if let Operation::Converse { stream, .. } = call.operation {
-        let accepted = match (stream, provider.api) {
-            (true, Api::Bedrock) => "application/vnd.amazon.eventstream",
-            (true, _) => "text/event-stream",
-            (false, _) => "application/json",
-        };
-        headers.insert(ACCEPT, HeaderValue::from_static(accepted));
+    let accepted = match (call.operation, provider.api) {
+        (Operation::Converse { stream: true, .. }, Api::Bedrock) => {
+            HeaderValue::from_static("application/vnd.amazon.eventstream")
+        }
+        (Operation::Converse { stream: true, .. }, _) => {
+            HeaderValue::from_static("text/event-stream")
+        }
+        (Operation::Converse { stream: false, .. }, _) => {
+            HeaderValue::from_static("application/json")
+        }
+        _ => ANYTHING,
+    };
+    headers.insert(ACCEPT, accepted);
+    for (name, value) in &address.headers {
+        headers.insert(name.clone(), value.clone());
     }
     match slot.credential() {
         Some(Credential::Header(name, value)) => {
@@ -167,15 +207,15 @@ fn request(slot: &Slot, call: Call<'_>) -> Result<reqwest::RequestBuilder, Upstr
         }
         Some(Credential::Aws(keys)) => {
             let region = &provider.quirks.region;
-            add_signature(keys, region, &url, &call.body, &mut headers, SystemTime::now())?;
+            let now = SystemTime::now();
+            add_signature(keys, region, &address.url, &call.body, &mut headers, now)?;
         }
         Some(Credential::None) | None => {}
     }
-    let client = slot.client().map_err(|error| UpstreamError::Connect(error.to_string()))?;
-    let mut request = client.post(url).headers(headers).body(call.body);
-    if let Some(total) = call.limits.total {
-        request = request.timeout(total);
-    }
+    let mut request = Request::new(Full::new(call.body));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = address.uri.clone();
+    *request.headers_mut() = headers;
     Ok(request)
 }
 
@@ -209,11 +249,18 @@ impl Attempt {
             Some(limit) => ("first_byte", limit),
             None => ("idle", self.limits.idle),
         };
-        match tokio::time::timeout(limit, self.response.chunk()).await {
-            Err(_) => Err(UpstreamError::Timeout { deadline, limit }),
-            Ok(Ok(chunk)) => Ok(chunk),
-            Ok(Err(error)) if error.is_timeout() => Err(total_passed(self.limits)),
-            Ok(Err(error)) => Err(UpstreamError::Cut(cause(&error))),
+        loop {
+            let frame = self.response.body_mut().frame();
+            let frame = self.limits.keep(self.started, deadline, limit, frame).await?;
+            match frame.transpose() {
+                Ok(None) => return Ok(None),
+                Ok(Some(frame)) => {
+                    // What is no data is a trailer, which nobody reads.
+                    let Ok(data) = frame.into_data() else { continue };
+                    return Ok(Some(data));
+                }
+                Err(error) => return Err(UpstreamError::Cut(cause(&error))),
+            }
         }
     }
 
@@ -273,31 +320,28 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::try_from(date.duration_since(Timestamp::now())).unwrap_or_default())
 }
 
-fn connection_error(error: &reqwest::Error, limits: Limits) -> UpstreamError {
-    if error.is_timeout() && error.is_connect() {
+fn connection_error(error: &hyper_util::client::legacy::Error, limits: Limits) -> UpstreamError {
+    if !error.is_connect() {
+        return UpstreamError::Cut(cause(error));
+    }
+    let timed_out = |cause: &&(dyn Error + 'static)| {
+        let io = cause.downcast_ref::<io::Error>();
+        io.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
+    };
+    if causes(error).any(|cause| timed_out(&cause)) {
         UpstreamError::Timeout { deadline: CONNECT, limit: limits.connect }
-    } else if error.is_timeout() {
-        total_passed(limits)
-    } else if error.is_connect() {
-        UpstreamError::Connect(cause(error))
     } else {
-        UpstreamError::Cut(cause(error))
+        UpstreamError::Connect(cause(error))
     }
 }
 
-fn total_passed(limits: Limits) -> UpstreamError {
-    UpstreamError::Timeout { deadline: "total", limit: limits.total.unwrap_or_default() }
+fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    std::iter::successors(error.source(), |error: &&'e (dyn Error + 'static)| (*error).source())
 }
 
-/// The innermost cause: reqwest's own message would repeat the URL.
-fn cause(error: &reqwest::Error) -> String {
-    let mut source = error.source();
-    let mut message = None;
-    while let Some(inner) = source {
-        message = Some(inner.to_string());
-        source = inner.source();
-    }
-    message.unwrap_or_else(|| "the connection failed".to_owned())
+/// The innermost cause: what is around it only says that a request failed.
+fn cause(error: &(dyn Error + 'static)) -> String {
+    causes(error).last().unwrap_or(error).to_string()
 }
 
 #[cfg(test)]

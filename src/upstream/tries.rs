@@ -12,12 +12,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use reqwest::{Client, Url};
 use thread_local::ThreadLocal;
 
 use super::{
     Credential, Deployment, Observed, Provider, UpstreamError,
-    connect::Punctual,
+    address::Address,
+    connect::{Pool, Ways},
     health::{Breaker, Health},
 };
 
@@ -43,11 +43,11 @@ const MAX_MODELS: usize = 1024;
 #[derive(Debug)]
 pub struct Member {
     pub provider: Provider,
-    tls: rustls::ClientConfig,
+    ways: Ways,
     /// One for each thread that asks it.
-    clients: ThreadLocal<Client>,
-    /// Of each deployment, the URLs of the paths that were asked for.
-    urls: Vec<Mutex<HashMap<String, Url>>>,
+    pools: ThreadLocal<Pool>,
+    /// Of each deployment, where the paths are that were asked for.
+    addresses: Vec<Mutex<HashMap<String, Arc<Address>>>>,
     health: Mutex<HashMap<(usize, String), Arc<Health>>>,
     /// Credentials that stand back, by `(deployment, credential)`.
     standing_back: Mutex<HashMap<(usize, usize), StandBack>>,
@@ -69,48 +69,42 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Member {
-    pub fn new(provider: Provider, tls: rustls::ClientConfig) -> Self {
+    pub fn new(provider: Provider, ways: Ways) -> Self {
         Self {
-            urls: provider.deployments.iter().map(|_| Mutex::default()).collect(),
+            addresses: provider.deployments.iter().map(|_| Mutex::default()).collect(),
             provider,
-            tls,
-            clients: ThreadLocal::new(),
+            ways,
+            pools: ThreadLocal::new(),
             health: Mutex::default(),
             standing_back: Mutex::default(),
             budget: Mutex::new(MAX_SAVED_RETRIES * REQUESTS_A_RETRY),
         }
     }
 
-    /// This thread's client. A connection is driven by the thread that opened it, and its answers
-    /// come soonest to that thread; no two providers share connections or deadlines.
-    pub(super) fn client(&self) -> Result<&Client, reqwest::Error> {
-        self.clients.get_or_try(|| {
-            let client = Client::builder()
-                .tls_backend_preconfigured(self.tls.clone())
-                .connect_timeout(self.provider.connect_timeout)
-                .connector_layer(Punctual)
-                // A redirect would carry the credential to a host that nobody configured.
-                .redirect(reqwest::redirect::Policy::none())
-                .user_agent(concat!("weighbridge/", env!("CARGO_PKG_VERSION")))
-                .tcp_nodelay(true);
-            client.build()
-        })
+    /// This thread's connections. A connection is driven by the thread that opened it, and its
+    /// answers come soonest to that thread; no two providers share connections or deadlines.
+    pub(super) fn pool(&self) -> &Pool {
+        self.pools.get_or(|| self.ways.pool())
     }
 
-    /// The URL of a path under a deployment's base URL; `None` when there is no such deployment.
-    fn url(&self, deployment: usize, path: &str) -> Option<Result<Url, UpstreamError>> {
-        let mut known = locked(self.urls.get(deployment)?);
-        if let Some(url) = known.get(path) {
-            return Some(Ok(url.clone()));
+    /// Where a path is under a deployment's base URL; `None` when there is no such deployment.
+    fn address(
+        &self,
+        deployment: usize,
+        path: &str,
+    ) -> Option<Result<Arc<Address>, UpstreamError>> {
+        let mut known = locked(self.addresses.get(deployment)?);
+        if let Some(address) = known.get(path) {
+            return Some(Ok(Arc::clone(address)));
         }
-        let joined = self.provider.deployments.get(deployment)?.base_url.join(path);
-        if let Ok(url) = &joined
+        let base = &self.provider.deployments.get(deployment)?.base_url;
+        let found = Address::new(base, path, &self.ways.proxies).map(Arc::new);
+        if let Ok(address) = &found
             && known.len() < MAX_MODELS
         {
-            known.insert(path.to_owned(), url.clone());
+            known.insert(path.to_owned(), Arc::clone(address));
         }
-        let invalid = |error| UpstreamError::Connect(format!("the URL is not valid: {error}"));
-        Some(joined.map_err(invalid))
+        Some(found)
     }
 
     fn health(&self, deployment: usize, model: &str) -> Arc<Health> {
@@ -343,13 +337,13 @@ impl Slot {
         self.place.0
     }
 
-    pub(super) fn client(&self) -> Result<&Client, reqwest::Error> {
-        self.member.client()
+    pub(super) fn pool(&self) -> &Pool {
+        self.member.pool()
     }
 
-    /// The URL of a path at this place.
-    pub(super) fn url(&self, path: &str) -> Option<Result<Url, UpstreamError>> {
-        self.member.url(self.place.0, path)
+    /// Where a path is at this place.
+    pub(super) fn address(&self, path: &str) -> Option<Result<Arc<Address>, UpstreamError>> {
+        self.member.address(self.place.0, path)
     }
 
     pub(super) fn credential(&self) -> Option<&Credential> {
@@ -404,6 +398,7 @@ pub fn draw() -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use hyper_util::client::proxy::matcher::Matcher;
     use reqwest::Url;
 
     use super::*;
@@ -421,7 +416,8 @@ mod tests {
         let tls = tls.with_safe_default_protocol_versions().unwrap();
         let roots = rustls::RootCertStore::empty();
         let tls = tls.with_root_certificates(roots).with_no_client_auth();
-        Arc::new(Member::new(provider, tls))
+        let ways = Ways { tls: Arc::new(tls), proxies: Arc::new(Matcher::builder().build()) };
+        Arc::new(Member::new(provider, ways))
     }
 
     fn failed(status: u16, retry_after: Option<u64>) -> UpstreamError {
