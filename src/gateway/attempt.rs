@@ -92,7 +92,7 @@ impl Gateway {
                 operation: prepared.operation,
                 model: &card.upstream_name,
                 body,
-                headers: info.forwarded_headers(),
+                headers: &info.forwarded,
                 limits,
             };
             self.upstreams.send(slot, call)
@@ -188,7 +188,7 @@ impl Gateway {
             operation: Operation::CountTokens,
             model: &card.upstream_name,
             body: request.native_body(&card.upstream_name, false).into(),
-            headers: info.forwarded_headers(),
+            headers: &info.forwarded,
             limits,
         };
         let answer =

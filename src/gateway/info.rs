@@ -78,10 +78,6 @@ impl RequestInfo {
         let limit = self.deadlines.total.unwrap_or_default();
         UpstreamError::Timeout { deadline: "total", limit }
     }
-
-    pub(super) fn forwarded_headers(&self) -> HeaderMap {
-        (*self.forwarded).clone()
-    }
 }
 
 /// Headers of the caller that providers are shown.

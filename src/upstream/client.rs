@@ -20,7 +20,7 @@ use rustls_platform_verifier::BuilderVerifierExt as _;
 
 use super::{
     Api, Credential, Observed, Operation, Provider, Slot, Tries, UpstreamError,
-    connect::{Ways, within},
+    connect::{Ways, was_refused, within},
     error::CONNECT,
     sign::add_signature,
     tries::Member,
@@ -31,6 +31,8 @@ use super::{
 const MAX_ERROR_BYTES: usize = 64 * 1024;
 /// How long the body of an error is waited for: its status says what to do next (chosen).
 const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(2);
+/// Times that a connection may refuse a request before it counts as failed (chosen).
+const MAX_REFUSALS: u32 = 2;
 /// The version of Anthropic's API that is asked for when the caller names none.
 const ANTHROPIC_VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
 const VERSION: HeaderName = HeaderName::from_static("anthropic-version");
@@ -56,7 +58,7 @@ pub struct Call<'a> {
     /// JSON.
     pub body: Bytes,
     /// The caller's headers that go on: request id, trace, beta features.
-    pub headers: HeaderMap,
+    pub headers: &'a HeaderMap,
     /// How long it may take.
     pub limits: Limits,
 }
@@ -132,12 +134,8 @@ impl Upstreams {
     pub async fn send(&self, slot: &Slot, call: Call<'_>) -> Result<Attempt, UpstreamError> {
         let started = Instant::now();
         let limits = call.limits;
-        let request = request(slot, call)?;
-        let response = within(limits.connect, slot.pool().request(request));
-        let response = limits
-            .keep(started, "first_byte", limits.first_byte, response)
-            .await?
-            .map_err(|error| connection_error(&error, limits))?;
+        let response = within(limits.connect, ask(slot, &call));
+        let response = limits.keep(started, "first_byte", limits.first_byte, response).await??;
         let attempt = Attempt { response, limits, started };
         if attempt.response.status().is_success() {
             Ok(attempt)
@@ -168,7 +166,18 @@ impl Limits {
     }
 }
 
-fn request(slot: &Slot, call: Call<'_>) -> Result<Request<Full<Bytes>>, UpstreamError> {
+/// Asks, and once more where the provider says that it has not looked at the question.
+async fn ask(slot: &Slot, call: &Call<'_>) -> Result<Response<Incoming>, UpstreamError> {
+    let mut times = MAX_REFUSALS;
+    loop {
+        match slot.pool().request(request(slot, call)?).await {
+            Err(error) if times > 0 && was_refused(&error) => times -= 1,
+            asked => return asked.map_err(|error| connection_error(&error, call.limits)),
+        }
+    }
+}
+
+fn request(slot: &Slot, call: &Call<'_>) -> Result<Request<Full<Bytes>>, UpstreamError> {
     let provider = slot.provider();
     let path = provider.path(call.operation, call.model);
     let Some(address) = path.and_then(|path| slot.address(&path)).transpose()? else {
@@ -176,7 +185,7 @@ fn request(slot: &Slot, call: Call<'_>) -> Result<Request<Full<Bytes>>, Upstream
         let message = format!("a provider of the kind `{kind}` cannot do this with `{model}`");
         return Err(UpstreamError::Unsupported(message));
     };
-    let mut headers = call.headers;
+    let mut headers = call.headers.clone();
     headers.insert(USER_AGENT, AGENT);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if provider.api == Api::Anthropic {
@@ -212,7 +221,7 @@ fn request(slot: &Slot, call: Call<'_>) -> Result<Request<Full<Bytes>>, Upstream
         }
         Some(Credential::None) | None => {}
     }
-    let mut request = Request::new(Full::new(call.body));
+    let mut request = Request::new(Full::new(call.body.clone()));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = address.uri.clone();
     *request.headers_mut() = headers;
@@ -346,7 +355,47 @@ fn cause(error: &(dyn Error + 'static)) -> String {
 
 #[cfg(test)]
 mod tests {
+    use hyper::StatusCode;
+    use reqwest::Url;
+
     use super::*;
+    use crate::upstream::connect::tests::{TUNNELLED, proxy, serve};
+
+    #[tokio::test]
+    async fn a_request_that_was_refused_without_a_look_is_sent_again() {
+        let (listener, mut ways, tls) = proxy().await;
+        Arc::make_mut(&mut ways.tls).alpn_protocols = vec![b"h2".to_vec()];
+        let url = Url::parse("https://provider.test/v1/").unwrap();
+        let provider = Provider::new("p", Api::OpenAi, url, Credential::None);
+        let members = [Arc::new(Member::new(provider, ways.clone()))].into();
+        let upstreams = Upstreams { members, ways };
+        let mut tries = upstreams.begin("p", "m").unwrap();
+        let (slot, _) = tries.next(None, Instant::now()).unwrap().unwrap();
+        let (patience, headers) = (Duration::from_secs(20), HeaderMap::new());
+        let limits =
+            Limits { connect: patience, first_byte: patience, idle: patience, total: None };
+        let (operation, body) = (Operation::Complete, Bytes::from_static(b"{}"));
+        let call = Call { operation, model: "m", body, headers: &headers, limits };
+        let server = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            serve(&mut stream, TUNNELLED).await;
+            let stream = tls.accept(stream).await.unwrap();
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            let (_, mut refused) = connection.accept().await.unwrap().unwrap();
+            refused.send_reset(h2::Reason::REFUSED_STREAM);
+            let (request, mut answered) = connection.accept().await.unwrap().unwrap();
+            assert_eq!(request.uri().path(), "/v1/completions");
+            let mut head = Response::new(());
+            *head.status_mut() = StatusCode::ACCEPTED;
+            answered.send_response(head, true).unwrap();
+            while connection.accept().await.is_some() {}
+        };
+        let answer = tokio::select! {
+            answer = upstreams.send(&slot, call) => answer,
+            () = server => panic!("the connection is kept"),
+        };
+        assert_eq!(answer.unwrap().response.status(), StatusCode::ACCEPTED);
+    }
 
     #[test]
     fn a_wish_to_wait_comes_in_seconds_milliseconds_or_as_a_date() {

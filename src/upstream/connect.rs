@@ -54,6 +54,18 @@ pub async fn within<F: Future>(limit: Duration, request: F) -> F::Output {
     DEADLINE.scope(limit, request).await
 }
 
+/// Whether a server says of a request that it has done nothing with it (RFC 9113, section 8.7): an
+/// HTTP/2 connection that is being closed in order refuses what came too late.
+pub fn was_refused(error: &(dyn std::error::Error + 'static)) -> bool {
+    let causes = std::iter::successors(error.source(), |error| (*error).source());
+    causes.filter_map(|cause| cause.downcast_ref::<h2::Error>()).any(|error| {
+        let reason = error.reason();
+        error.is_remote()
+            && (error.is_go_away() && reason == Some(h2::Reason::NO_ERROR)
+                || error.is_reset() && reason == Some(h2::Reason::REFUSED_STREAM))
+    })
+}
+
 /// A pool of connections, and what makes new ones.
 pub type Pool = Client<Connector, Full<Bytes>>;
 
@@ -195,7 +207,7 @@ impl Write for Wire {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use http_body_util::BodyExt as _;
     use hyper::{Request, header::PROXY_AUTHORIZATION};
     use reqwest::Url;
@@ -215,7 +227,7 @@ mod tests {
 
     /// A proxy, and this side's ways through it; whoever listens there has a certificate that this
     /// side trusts.
-    async fn proxy() -> (TcpListener, Ways, TlsAcceptor) {
+    pub async fn proxy() -> (TcpListener, Ways, TlsAcceptor) {
         let made = rcgen::generate_simple_self_signed([HOST.to_owned()]).unwrap();
         let mut roots = rustls::RootCertStore::empty();
         roots.add(made.cert.der().clone()).unwrap();
@@ -226,7 +238,8 @@ mod tests {
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
         let server = rustls::ServerConfig::builder_with_provider(keys());
         let server = server.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
-        let server = server.with_single_cert(vec![made.cert.der().clone()], key).unwrap();
+        let mut server = server.with_single_cert(vec![made.cert.der().clone()], key).unwrap();
+        server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://user:secret@{}", listener.local_addr().unwrap());
         let proxies = Arc::new(Matcher::builder().all(address).build());
@@ -246,7 +259,7 @@ mod tests {
     }
 
     /// The head of the next request, in small letters; `answer` is sent.
-    async fn serve(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), answer: &str) -> String {
+    pub async fn serve(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), answer: &str) -> String {
         let (mut read, mut buffer) = (Vec::new(), [0; 1024]);
         while !read.windows(4).any(|end| end == b"\r\n\r\n") {
             let n = stream.read(&mut buffer).await.unwrap();
@@ -257,6 +270,7 @@ mod tests {
         String::from_utf8_lossy(&read).to_lowercase()
     }
 
+    pub const TUNNELLED: &str = "HTTP/1.1 200 OK\r\n\r\n";
     const DONE: &str = "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nanswer";
 
     #[tokio::test]
@@ -280,7 +294,7 @@ mod tests {
         let (listener, ways, tls) = proxy().await;
         let proxy = async {
             let (mut stream, _) = listener.accept().await.unwrap();
-            let asked = serve(&mut stream, "HTTP/1.1 200 OK\r\n\r\n").await;
+            let asked = serve(&mut stream, TUNNELLED).await;
             let mut stream = tls.accept(stream).await.unwrap();
             (asked, serve(&mut stream, DONE).await)
         };
@@ -290,6 +304,31 @@ mod tests {
         assert!(asked.contains(&format!("\r\n{PROXY_AUTHORIZATION}: {SECRET}\r\n")), "{asked}");
         assert!(seen.starts_with("get /v1/chat http/1.1\r\n"), "{seen}");
         assert!(!seen.contains("proxy-authorization"), "{seen}");
+    }
+
+    #[tokio::test]
+    async fn what_a_server_refused_without_a_look_is_told_from_what_it_broke() {
+        for (reason, is_refusal) in
+            [(h2::Reason::REFUSED_STREAM, true), (h2::Reason::INTERNAL_ERROR, false)]
+        {
+            let (listener, mut ways, tls) = proxy().await;
+            Arc::make_mut(&mut ways.tls).alpn_protocols = vec![b"h2".to_vec()];
+            let server = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                serve(&mut stream, TUNNELLED).await;
+                let stream = tls.accept(stream).await.unwrap();
+                let mut connection = h2::server::handshake(stream).await.unwrap();
+                let (_, mut answer) = connection.accept().await.unwrap().unwrap();
+                answer.send_reset(reason);
+                while connection.accept().await.is_some() {}
+            };
+            let asked = tokio::select! {
+                asked = ask(&ways, "https://provider.test/v1/") => asked,
+                () = server => panic!("the connection is kept"),
+            };
+            let error = asked.unwrap_err();
+            assert_eq!(was_refused(&error), is_refusal, "{error:?}");
+        }
     }
 
     #[tokio::test]
