@@ -166,7 +166,7 @@ impl Limits {
     }
 }
 
-/// Asks, and once more where the provider says that it has not looked at the question.
+/// Asks, and again where the provider says that it has not looked at the question.
 async fn ask(slot: &Slot, call: &Call<'_>) -> Result<Response<Incoming>, UpstreamError> {
     let mut times = MAX_REFUSALS;
     loop {
