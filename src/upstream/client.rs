@@ -97,7 +97,7 @@ impl Upstreams {
         let mut tls =
             rustls::ClientConfig::builder().with_platform_verifier()?.with_no_client_auth();
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let ways = Ways { tls: Arc::new(tls), proxies: Arc::new(Matcher::from_system()) };
+        let ways = Ways { tls: Arc::new(tls), proxies: Arc::new(Matcher::from_env()) };
         let member = |provider| Arc::new(Member::new(provider, ways.clone()));
         Ok(Self { members: providers.into_iter().map(member).collect(), ways })
     }

@@ -334,10 +334,15 @@ pub(super) mod tests {
     #[tokio::test]
     async fn a_tunnel_has_the_deadline_of_a_connection() {
         let (listener, ways, _) = proxy().await;
+        // It takes the connection and says nothing.
+        let proxy = async {
+            let _held = listener.accept().await;
+            std::future::pending::<()>().await;
+        };
         let error = tokio::select! {
             asked = ask(&ways, "https://provider.test/v1/") => asked.unwrap_err(),
-            // It takes the connection and says nothing.
-            () = async { let _held = listener.accept().await; std::future::pending().await } => return,
+            () = proxy => panic!("it says nothing"),
+            () = tokio::time::sleep(Duration::from_secs(20)) => panic!("nobody gave up"),
         };
         assert!(error.is_connect(), "{error:?}");
         assert!(format!("{error:?}").contains("no connection in time"), "{error:?}");
