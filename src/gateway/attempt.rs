@@ -12,11 +12,12 @@ use hyper::header::{HeaderMap, HeaderName};
 
 use super::{
     Gateway, RequestInfo,
-    flow::{Flow, FlowSettings, Seen, malformed, with_reasoning_inside},
+    flow::{Flow, FlowSettings, Seen, estimated_usage, malformed, with_reasoning_inside},
     forward::Answer,
     makers::Makers,
     prepare::{Form, Prepared},
     relay::StreamStart,
+    routed::estimate_tokens,
 };
 use crate::{
     policy::ModelCard,
@@ -112,6 +113,7 @@ impl Gateway {
                 schema_tool: prepared.schema_tool.clone(),
                 show: prepared.show.clone(),
                 price: card.price_at(info.unix_ms),
+                prompt_tokens: estimate_tokens(request),
                 reasoning_beside_output: slot.provider().quirks.reasoning_beside_output,
                 makers: Arc::clone(&self.makers),
             });
@@ -239,7 +241,7 @@ fn whole(
         return Ok((body, seen));
     }
     let tool = prepared.schema_tool.as_deref();
-    let answer =
+    let mut answer =
         read_answer(dialect, &body, &prepared.show.model, tool).map_err(UpstreamError::of_event)?;
     let seen = Seen {
         usage: answer.usage.map(Into::into),
@@ -260,6 +262,9 @@ fn whole(
         }
         return Ok((body, seen));
     }
+    answer
+        .usage
+        .get_or_insert_with(|| estimated_usage(estimate_tokens(request), seen.content_bytes));
     Ok((write_answer(surface, &answer, &prepared.show).into(), seen))
 }
 

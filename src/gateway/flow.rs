@@ -10,7 +10,7 @@ use std::{mem, sync::Arc};
 use bytes::{Bytes, BytesMut};
 use serde_json::json;
 
-use super::makers::Makers;
+use super::{makers::Makers, routed::estimate_of_bytes};
 use crate::{
     protocol::{
         chunk::{ChunkFacts, DONE},
@@ -67,6 +67,7 @@ pub struct Flow {
     way: Way,
     surface: Surface,
     request_id: String,
+    prompt_tokens: u64,
     reasoning_beside_output: bool,
     seen: Seen,
     /// Frames ready for the caller.
@@ -107,6 +108,8 @@ pub struct FlowSettings<'a> {
     pub show: Show,
     /// For the cost beside a chat stream's usage.
     pub price: Option<Price>,
+    /// An estimate of the prompt, shown in another language where the provider counts nothing.
+    pub prompt_tokens: u64,
     /// Whether the provider counts reasoning beside the output.
     pub reasoning_beside_output: bool,
     /// Learns who signed what passes.
@@ -116,7 +119,7 @@ pub struct FlowSettings<'a> {
 impl Flow {
     /// A flow for one answer.
     pub fn new(settings: FlowSettings<'_>) -> Self {
-        let reasoning_beside_output = settings.reasoning_beside_output;
+        let FlowSettings { prompt_tokens, reasoning_beside_output, .. } = settings;
         let FlowSettings {
             surface, dialect, native, model, schema_tool, show, price, makers, ..
         } = settings;
@@ -133,7 +136,16 @@ impl Flow {
             Way::Native { reader, decoder, started: false, makers, model }
         };
         let (seen, ready) = (Seen::default(), Vec::new());
-        Self { way, surface, request_id, reasoning_beside_output, seen, ready, ready_bytes: 0 }
+        Self {
+            way,
+            surface,
+            request_id,
+            prompt_tokens,
+            reasoning_beside_output,
+            seen,
+            ready,
+            ready_bytes: 0,
+        }
     }
 
     /// What has been seen so far.
@@ -161,7 +173,7 @@ impl Flow {
             Way::Translated { decoder, .. } => {
                 let events = decoder.push(bytes);
                 self.seen.lost.extend(&decoder.take_lost());
-                self.translate(&events)
+                self.translate(events)
             }
         }
     }
@@ -186,7 +198,7 @@ impl Flow {
             }
             Way::Translated { decoder, .. } => {
                 let events = decoder.close();
-                self.translate(&events)?;
+                self.translate(events)?;
             }
         }
         if self.seen.finished {
@@ -309,13 +321,16 @@ impl Flow {
         Ok(())
     }
 
-    fn translate(&mut self, events: &[Event]) -> Result<(), UpstreamError> {
-        let mut outcome = self.observe(events);
+    fn translate(&mut self, mut events: Vec<Event>) -> Result<(), UpstreamError> {
+        let mut outcome = self.observe(&events);
         if self.seen.content_bytes > MAX_TRANSLATED_BYTES {
             outcome =
                 Err(malformed(format_args!("it is larger than {MAX_TRANSLATED_BYTES} bytes")));
         }
-        let shown = match events {
+        if let Some(Event::Finish { usage: usage @ None, .. }) = events.last_mut() {
+            *usage = Some(estimated_usage(self.prompt_tokens, self.seen.content_bytes));
+        }
+        let shown = match events.as_slice() {
             [shown @ .., Event::Error(_)] => shown,
             all => all,
         };
@@ -362,6 +377,13 @@ impl Flow {
     }
 }
 
+/// What an answer in another language says that it used where its provider counted nothing: zeros
+/// would be taken for a count.
+pub fn estimated_usage(prompt_tokens: u64, content_bytes: usize) -> Usage {
+    let output_tokens = estimate_of_bytes(content_bytes);
+    Usage { input_tokens: prompt_tokens, output_tokens, ..Usage::default() }
+}
+
 /// A count whose completion tokens hold the reasoning tokens that stood beside them.
 pub fn with_reasoning_inside(usage: TokenCount) -> TokenCount {
     let completion_tokens = usage.completion_tokens.saturating_add(usage.reasoning_tokens);
@@ -386,6 +408,7 @@ mod tests {
             schema_tool: None,
             show: Show { include_usage: true, ..Show::default() },
             price: None,
+            prompt_tokens: 7,
             reasoning_beside_output: false,
             makers: Arc::default(),
         })

@@ -116,7 +116,7 @@ pub fn needs(request: &Incoming) -> Needs {
 
 /// Bytes of text a token on average (chosen: English and code run at about 4 with today's
 /// vocabularies; the estimate only has to keep a request from a window it clearly overflows).
-pub(super) const BYTES_PER_TOKEN: u64 = 4;
+const BYTES_PER_TOKEN: u64 = 4;
 /// Tokens that each message's frame costs (OpenAI cookbook, "How to count tokens").
 const TOKENS_PER_MESSAGE: u64 = 4;
 
@@ -130,10 +130,15 @@ const DOCUMENT_BYTES_PER_TOKEN: u64 = 64;
 /// compressed sound takes some ten to twenty kilobytes).
 const AUDIO_BYTES_PER_TOKEN: u64 = 1_024;
 
+/// An estimate of the tokens of a text of so many bytes.
+pub(super) fn estimate_of_bytes(bytes: usize) -> u64 {
+    (bytes as u64).div_ceil(BYTES_PER_TOKEN)
+}
+
 /// An estimate of the prompt's tokens: text, tools, message frames and attachments.
 pub(super) fn estimate_tokens(request: &Incoming) -> u64 {
     let content = &request.content;
-    (content.text_bytes as u64).div_ceil(BYTES_PER_TOKEN)
+    estimate_of_bytes(content.text_bytes)
         + request.messages.len() as u64 * TOKENS_PER_MESSAGE
         + content.image_count as u64 * TOKENS_PER_IMAGE
         + (content.document_bytes as u64).div_ceil(DOCUMENT_BYTES_PER_TOKEN)

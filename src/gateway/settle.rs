@@ -16,6 +16,7 @@ use super::{
     Paces, RequestInfo, Routed,
     billing::{storable, surface_name, tags},
     flow::Seen,
+    routed::estimate_of_bytes,
 };
 use crate::{
     classify::model::Stage,
@@ -546,11 +547,6 @@ fn both(one: Option<NanoUsd>, other: Option<NanoUsd>) -> Option<NanoUsd> {
 /// By more than 1 % of the larger one.
 fn differs(a: NanoUsd, b: NanoUsd) -> bool {
     a.0.abs_diff(b.0) > a.0.max(b.0).unsigned_abs() / 100
-}
-
-/// Tokens of a text of so many bytes.
-fn estimate_of_bytes(bytes: usize) -> u64 {
-    (bytes as u64).div_ceil(super::routed::BYTES_PER_TOKEN)
 }
 
 fn microseconds(duration: Duration) -> u64 {

@@ -4,7 +4,8 @@
 //! cargo bench --bench load                  # the three, at 60 % of the gateway's saturating rate
 //! cargo bench --bench load -- rate 4000     # the three, at this rate
 //! cargo bench --bench load -- soak 600      # memory over ten minutes, 5 % of the answers broken
-//! cargo bench --bench load -- against FILE  # another build of the gateway beside this one
+//! cargo bench --bench load -- binary FILE   # this binary, and not the one built beside the bench
+//! cargo bench --bench load -- against FILE  # another gateway beside the first
 //! ```
 //!
 //! Generator, upstream and gateway share the machine. The rate is that of the named model, so
@@ -21,7 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use server::{Server, percentile, print_arms};
+use server::{Server, percentile, print_arms, word_after};
 
 /// Connections that the generator keeps.
 const CONNECTIONS: usize = 16;
@@ -217,13 +218,7 @@ impl Drop for Nginx {
 }
 
 fn main() {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    // The word that follows this one.
-    let after = |name: &str| {
-        let at = words.iter().position(|word| word == name)?;
-        words.get(at + 1).map(String::as_str)
-    };
-    let upstream = Server::start(&["mock", "--listen", "127.0.0.1:0"]);
+    let upstream = Server::upstream();
     let dir = tempfile::tempdir().expect("a directory");
     let model = |name: &str, script: &str| {
         format!("[models.{name}]\nprovider = \"local\"\nupstream_name = \"{name}{script}\"\n")
@@ -240,17 +235,16 @@ fn main() {
     let file = dir.path().join("load.toml");
     std::fs::write(&file, text).expect("a configuration");
     let file = file.to_str().expect("a plain path");
-    let arguments = ["serve", "--listen", "127.0.0.1:0", "--config", file];
-    let gateway = Server::start(&arguments);
-    let other = after("against").map(|binary| Server::start_binary(binary, &arguments));
+    let gateway = Server::gateway(file);
+    let other = word_after("against").map(|binary| Server::gateway_of(&binary, file));
     let saturating = saturating_rate(&gateway.address);
     println!("saturated: {saturating:.0} requests/s");
     if let Some(other) = &other {
         println!("saturated, the other build: {:.0} requests/s", saturating_rate(&other.address));
     }
-    let number = |name| after(name).and_then(|word| word.parse::<f64>().ok());
+    let number = |name| word_after(name).and_then(|word| word.parse::<f64>().ok());
     let rate = number("rate").unwrap_or(0.6 * saturating);
-    if words.iter().any(|word| word == "soak") {
+    if std::env::args().any(|word| word == "soak") {
         soak(&gateway, rate, number("soak").unwrap_or(600.0));
         return;
     }

@@ -1,7 +1,7 @@
 //! What the gateway adds to a request, against a direct call to the same upstream.
 //!
 //! ```text
-//! cargo bench --bench overhead [-- REQUESTS]
+//! cargo bench --bench overhead [-- REQUESTS] [binary FILE]
 //! ```
 //!
 //! Starts the real binary twice, as scripted upstream and as gateway, and asks one after the other
@@ -9,7 +9,9 @@
 //! with a named model (no scoring), through the policy (scored; the same text each time, a new one
 //! each time that the static stage decides, and a new one each time that the encoder scores). Prints
 //! p50 and p99 of each arm and what they add to the direct call's. Then the same named model through
-//! a gateway with keys, limits, budgets and a ledger in SQLite, beside the one without. Then how long `/health` takes, alone and while eight callers keep every scoring thread busy.
+//! a gateway with keys, limits, budgets and a ledger in SQLite, beside the one without. Then how
+//! long `/health` takes, alone and while eight callers keep every scoring thread busy. `binary FILE`
+//! measures that binary and not the one built beside the bench.
 
 mod server;
 
@@ -106,7 +108,7 @@ impl Caller {
 
 fn main() {
     let requests = std::env::args().filter_map(|word| word.parse().ok()).next().unwrap_or(REQUESTS);
-    let upstream = Server::start(&["mock", "--listen", "127.0.0.1:0"]);
+    let upstream = Server::upstream();
     let dir = tempfile::tempdir().expect("a directory");
     let text = format!(
         "[providers.local]\nbase_url = \"http://{}/v1\"\n\
@@ -120,8 +122,7 @@ fn main() {
     let serve = |name: &str, text: &str| {
         let config = dir.path().join(name);
         std::fs::write(&config, text).expect("a configuration");
-        let config = config.to_str().expect("a plain path");
-        Server::start(&["serve", "--listen", "127.0.0.1:0", "--config", config])
+        Server::gateway(config.to_str().expect("a plain path"))
     };
     let gateway = serve("bench.toml", &text);
     // One that asks the encoder each time.

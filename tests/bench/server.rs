@@ -16,14 +16,33 @@ pub struct Server {
     pub address: String,
 }
 
+/// The word of the command line that follows this one.
+pub fn word_after(name: &str) -> Option<String> {
+    std::env::args().skip_while(|word| word != name).nth(1)
+}
+
+/// The binary that is measured: that behind the word `binary`, or the one built beside the bench.
+fn binary() -> String {
+    word_after("binary").unwrap_or_else(|| env!("CARGO_BIN_EXE_weighbridge").to_owned())
+}
+
 impl Server {
-    /// Starts this build's binary and waits until it says where it listens.
-    pub fn start(arguments: &[&str]) -> Self {
-        Self::start_binary(env!("CARGO_BIN_EXE_weighbridge"), arguments)
+    /// Starts the scripted upstream and waits until it listens.
+    pub fn upstream() -> Self {
+        Self::start(&binary(), &["mock", "--listen", "127.0.0.1:0"])
     }
 
-    /// The same with another binary.
-    pub fn start_binary(binary: &str, arguments: &[&str]) -> Self {
+    /// The same with a gateway.
+    pub fn gateway(config: &str) -> Self {
+        Self::gateway_of(&binary(), config)
+    }
+
+    /// The same with another build's gateway.
+    pub fn gateway_of(binary: &str, config: &str) -> Self {
+        Self::start(binary, &["serve", "--listen", "127.0.0.1:0", "--config", config])
+    }
+
+    fn start(binary: &str, arguments: &[&str]) -> Self {
         let mut child = Command::new(binary)
             .args(arguments)
             .env_clear()

@@ -116,11 +116,29 @@ impl Surface {
     /// Input and output tokens of a whole answer.
     fn usage(self, answer: &Value) -> (u64, u64) {
         let usage = &answer["usage"];
-        let [input, output] = match self {
-            Self::Chat => ["prompt_tokens", "completion_tokens"],
-            Self::Responses | Self::Messages => ["input_tokens", "output_tokens"],
+        let input = match self {
+            Self::Chat => "prompt_tokens",
+            Self::Responses | Self::Messages => "input_tokens",
         };
-        (usage[input].as_u64().unwrap(), usage[output].as_u64().unwrap())
+        (usage[input].as_u64().unwrap(), usage[self.output_tokens()].as_u64().unwrap())
+    }
+
+    /// The name of the answer's tokens.
+    pub fn output_tokens(self) -> &'static str {
+        match self {
+            Self::Chat => "completion_tokens",
+            Self::Responses | Self::Messages => "output_tokens",
+        }
+    }
+
+    /// Whether the provider of this model is asked in the surface's own language.
+    pub fn is_spoken_by(self, model: &str) -> bool {
+        let speakers: &[&str] = match self {
+            Self::Chat => &["m-openai", "m-responder", "m-microsoft"],
+            Self::Responses => &["m-responder"],
+            Self::Messages => &["m-claude"],
+        };
+        speakers.contains(&model)
     }
 
     /// The text of a stream, and whether it ended as its protocol says.

@@ -112,10 +112,19 @@ async fn usage_is_found_wherever_it_stands_and_estimated_where_it_is_missing() {
                     if script == "usage=choice" && stream && one_place {
                         continue;
                     }
-                    let response = ask(&house, surface, model, stream).await;
+                    let fields = match (surface, stream) {
+                        (Surface::Chat, true) => json!({"stream_options": {"include_usage": true}}),
+                        _ => json!({}),
+                    };
+                    let body = surface.body(model, stream, fields);
+                    let response = house.post(surface.path(), body).send().await.unwrap();
                     assert_eq!(response.status(), 200, "{surface:?} {model} {script}");
-                    response.text().await.unwrap();
+                    let answer = response.text().await.unwrap();
                     answers += 1;
+                    if estimated && !surface.is_spoken_by(model) {
+                        let told = last_number(&answer, surface.output_tokens());
+                        assert!(told.is_some_and(|told| told > 1), "{surface:?} {model}: {answer}");
+                    }
                 }
             }
         }
@@ -133,6 +142,12 @@ async fn usage_is_found_wherever_it_stands_and_estimated_where_it_is_missing() {
         let guessed = format!("weighbridge_usage_estimated_total {answers}");
         assert_eq!(metrics.contains(&guessed), estimated, "{script}: {metrics}");
     }
+}
+
+/// The number behind the last place of this name in a JSON text or a stream of such.
+fn last_number(text: &str, name: &str) -> Option<u64> {
+    let behind = text.rsplit_once(&format!("\"{name}\":"))?.1;
+    behind.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
 /// How long it took is printed (`--nocapture`); the bound here is only against a hang.
