@@ -243,7 +243,7 @@ fn whole(
     let tool = prepared.schema_tool.as_deref();
     let mut answer =
         read_answer(dialect, &body, &prepared.show.model, tool).map_err(UpstreamError::of_event)?;
-    let seen = Seen {
+    let mut seen = Seen {
         usage: answer.usage.map(Into::into),
         finish_reason: Some(finish_reason(answer.stop).to_owned()),
         has_content: true,
@@ -262,9 +262,10 @@ fn whole(
         }
         return Ok((body, seen));
     }
-    answer
-        .usage
-        .get_or_insert_with(|| estimated_usage(estimate_tokens(request), seen.content_bytes));
+    if answer.usage.is_none() {
+        answer.usage = Some(estimated_usage(estimate_tokens(request), seen.content_bytes));
+        seen.lost.add("usage_estimated", "response.usage");
+    }
     Ok((write_answer(surface, &answer, &prepared.show).into(), seen))
 }
 

@@ -119,9 +119,11 @@ async fn usage_is_found_wherever_it_stands_and_estimated_where_it_is_missing() {
                     let body = surface.body(model, stream, fields);
                     let response = house.post(surface.path(), body).send().await.unwrap();
                     assert_eq!(response.status(), 200, "{surface:?} {model} {script}");
+                    let warnings = header(&response, "x-weighbridge-warnings");
                     let answer = response.text().await.unwrap();
                     answers += 1;
                     if estimated && !surface.is_spoken_by(model) {
+                        assert!(stream || warnings.contains("usage_estimated:response.usage"));
                         let told = last_number(&answer, surface.output_tokens());
                         assert!(told.is_some_and(|told| told > 1), "{surface:?} {model}: {answer}");
                     }
