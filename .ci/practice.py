@@ -31,7 +31,7 @@ window = "month"
 key = "practice"
 requests = 1000000000
 """
-# Clear texts, which the static stage decides: the encoder's loops would outnumber everything else.
+# From easy to hard.
 TEXTS = [
     "Say hello to guest {}.",
     "Translate 'good morning, number {}' into French.",

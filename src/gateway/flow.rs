@@ -119,9 +119,17 @@ pub struct FlowSettings<'a> {
 impl Flow {
     /// A flow for one answer.
     pub fn new(settings: FlowSettings<'_>) -> Self {
-        let FlowSettings { prompt_tokens, reasoning_beside_output, .. } = settings;
         let FlowSettings {
-            surface, dialect, native, model, schema_tool, show, price, makers, ..
+            surface,
+            dialect,
+            native,
+            model,
+            schema_tool,
+            show,
+            price,
+            prompt_tokens,
+            reasoning_beside_output,
+            makers,
         } = settings;
         let request_id = show.request_id.clone();
         let reader = FrameReader::new(MAX_EVENT_BYTES);
