@@ -8,24 +8,27 @@
 //! cargo bench --bench load -- against FILE  # another gateway beside the first
 //! ```
 //!
-//! Generator, upstream and gateway share the machine. The rate is that of the named model, so
+//! Generator (one thread), upstream and gateway share the machine. The rate is that of the named model, so
 //! nothing is scored. Requests are sent at fixed times whatever became of those before, and a
 //! request's time counts from when it was due, so a stall is not hidden. nginx is left out when it
 //! is not installed.
 
+mod generator;
 mod server;
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
+use generator::{Asked, Connection, Generator, request};
 use server::{Server, percentile, print_arms, word_after};
 
 /// Connections that the generator keeps.
 const CONNECTIONS: usize = 16;
+/// Those of the soak, where slow answers hold some.
+const SOAK_CONNECTIONS: usize = 256;
 /// How long each measurement lasts.
 const SECONDS: f64 = 10.0;
 /// Times that the arms are measured, in turn.
@@ -33,142 +36,14 @@ const ROUNDS: usize = 3;
 /// Chunks of the streams that are timed.
 const CHUNKS: usize = 400;
 
-/// One kept connection, opened again when the server closes it.
-struct Caller {
-    address: String,
-    stream: Option<BufReader<TcpStream>>,
-    /// Room for what is read, kept: the generator shares the cores with what it measures.
-    line: String,
-    answer: Vec<u8>,
-}
-
-impl Caller {
-    fn new(address: &str) -> Self {
-        let (line, answer) = (String::new(), Vec::new());
-        Self { address: address.to_owned(), stream: None, line, answer }
-    }
-
-    /// Sends a chat request and reads the whole answer; whether it was complete.
-    fn ask(&mut self, model: &str, streamed: bool) -> bool {
-        let asked = self.exchange(model, streamed).unwrap_or(false);
-        if !asked {
-            self.stream = None;
-        }
-        asked
-    }
-
-    fn exchange(&mut self, model: &str, streamed: bool) -> std::io::Result<bool> {
-        if self.stream.is_none() {
-            let stream = TcpStream::connect(&self.address)?;
-            stream.set_nodelay(true)?;
-            self.stream = Some(BufReader::new(stream));
-        }
-        let Some(stream) = &mut self.stream else { return Ok(false) };
-        let body = format!(
-            r#"{{"model":"{model}","stream":{streamed},"messages":[{{"role":"user","content":"Summarise the order: three boxes of nails, two hammers and a saw."}}]}}"#
-        );
-        let head =
-            "POST /v1/chat/completions HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json";
-        // In one piece, as clients send it.
-        let request = format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-        stream.get_mut().write_all(request.as_bytes())?;
-        let (mut length, mut chunked, mut ok) = (0, false, false);
-        let line = &mut self.line;
-        loop {
-            line.clear();
-            if stream.read_line(line)? == 0 {
-                return Ok(false);
-            }
-            let header = line.trim_end();
-            if header.is_empty() {
-                break;
-            }
-            ok |= header.starts_with("HTTP/1.1 200");
-            let Some((name, value)) = header.split_once(": ") else { continue };
-            chunked |= name.eq_ignore_ascii_case("transfer-encoding");
-            if name.eq_ignore_ascii_case("content-length") {
-                length = value.parse().unwrap_or(0);
-            }
-        }
-        if !chunked {
-            self.answer.resize(length, 0);
-            stream.read_exact(&mut self.answer)?;
-            return Ok(ok);
-        }
-        loop {
-            line.clear();
-            stream.read_line(line)?;
-            let size = usize::from_str_radix(line.trim_end(), 16).unwrap_or(0);
-            self.answer.resize(size + 2, 0);
-            stream.read_exact(&mut self.answer)?;
-            if size == 0 {
-                return Ok(ok);
-            }
-        }
-    }
-}
-
-/// Answers a second when every connection asks again at once.
-fn saturating_rate(address: &str) -> f64 {
-    let until = Instant::now() + Duration::from_secs(5);
-    let answers: usize = std::thread::scope(|scope| {
-        let callers: Vec<_> = (0..CONNECTIONS)
-            .map(|_| {
-                scope.spawn(move || {
-                    let mut caller = Caller::new(address);
-                    let mut answers = 0;
-                    while Instant::now() < until {
-                        answers += usize::from(caller.ask("small", false));
-                    }
-                    answers
-                })
-            })
-            .collect();
-        callers.into_iter().filter_map(|caller| caller.join().ok()).sum()
-    });
-    answers as f64 / 5.0
-}
-
-/// Seconds of each request at a fixed rate, sorted. `model` names the model of a request by its
-/// number.
-fn at_rate(
-    address: &str,
-    rate: f64,
-    seconds: f64,
-    model: impl Fn(usize) -> &'static str + Sync,
-) -> Vec<f64> {
-    let requests = (rate * seconds) as usize;
-    let start = Instant::now() + Duration::from_millis(50);
-    let model = &model;
-    let mut times: Vec<f64> = std::thread::scope(|scope| {
-        let callers: Vec<_> = (0..CONNECTIONS)
-            .map(|first| {
-                scope.spawn(move || {
-                    let mut caller = Caller::new(address);
-                    let mut times = Vec::new();
-                    for number in (first..requests).step_by(CONNECTIONS) {
-                        let due = start + Duration::from_secs_f64(number as f64 / rate);
-                        std::thread::sleep(due.saturating_duration_since(Instant::now()));
-                        caller.ask(model(number), number % 4 == 3 && model(number) != "small");
-                        times.push(due.elapsed().as_secs_f64());
-                    }
-                    times
-                })
-            })
-            .collect();
-        callers.into_iter().filter_map(|caller| caller.join().ok()).flatten().collect()
-    });
-    times.sort_by(f64::total_cmp);
-    times
-}
-
 /// Microseconds a chunk that a stream takes, median of many.
 fn stream_us_a_chunk(address: &str, model: &str) -> f64 {
-    let mut caller = Caller::new(address);
+    let mut caller = Connection::open(address).expect("the server listens");
+    let streamed = request(model, true);
     let mut times: Vec<f64> = (0..60)
         .map(|_| {
             let started = Instant::now();
-            assert!(caller.ask(model, true), "the stream is whole");
+            assert!(caller.ask(&streamed).unwrap_or(false), "the stream is whole");
             started.elapsed().as_secs_f64() / CHUNKS as f64 * 1e6
         })
         .collect();
@@ -237,10 +112,15 @@ fn main() {
     let file = file.to_str().expect("a plain path");
     let gateway = Server::gateway(file);
     let other = word_after("against").map(|binary| Server::gateway_of(&binary, file));
-    let saturating = saturating_rate(&gateway.address);
+    let small = request("small", false);
+    let saturating_rate = |server: &Server| {
+        let generator = Generator { address: &server.address, connections: CONNECTIONS };
+        generator.saturating_rate(5.0, &small)
+    };
+    let saturating = saturating_rate(&gateway);
     println!("saturated: {saturating:.0} requests/s");
     if let Some(other) = &other {
-        println!("saturated, the other build: {:.0} requests/s", saturating_rate(&other.address));
+        println!("saturated, the other build: {:.0} requests/s", saturating_rate(other));
     }
     let number = |name| word_after(name).and_then(|word| word.parse::<f64>().ok());
     let rate = number("rate").unwrap_or(0.6 * saturating);
@@ -252,24 +132,31 @@ fn main() {
 }
 
 fn compare(upstream: &Server, gateway: &Server, other: Option<&Server>, rate: f64) {
+    let small = request("small", false);
     let nginx = Nginx::start(&upstream.address);
     let mut arms = vec![("direct", upstream.address.as_str())];
     arms.extend(nginx.as_ref().map(|nginx| ("nginx", nginx.address.as_str())));
     arms.push(("weighbridge", gateway.address.as_str()));
     arms.extend(other.map(|other| ("the other build", other.address.as_str())));
-    let mut times: Vec<Vec<f64>> = vec![Vec::new(); arms.len()];
-    let mut cores = vec![Cores::default(); arms.len()];
+    let mut sums: Vec<(Asked, Cores)> = Vec::new();
+    sums.resize_with(arms.len(), Default::default);
     for _ in 0..ROUNDS {
-        for (((_, address), times), cores) in arms.iter().zip(&mut times).zip(&mut cores) {
+        for ((_, address), (sum, cores)) in arms.iter().zip(&mut sums) {
             let before = Cores::now();
-            times.extend(at_rate(address, rate, SECONDS, |_| "small"));
+            let generator = Generator { address, connections: CONNECTIONS };
+            let asked = generator.at_rate(rate, SECONDS, |_| small.as_slice());
             let after = Cores::now();
+            sum.seconds.extend(asked.seconds);
+            sum.failed += asked.failed;
             cores.idle += after.idle - before.idle;
             cores.all += after.all - before.all;
         }
     }
+    let failed: usize = sums.iter().map(|(asked, _)| asked.failed).sum();
+    let (mut times, cores): (Vec<_>, Vec<_>) =
+        sums.into_iter().map(|(asked, cores)| (asked.seconds, cores)).unzip();
     let n = times.first().map_or(0, Vec::len);
-    println!("{rate:.0} requests/s, {n} requests an arm; microseconds");
+    println!("{rate:.0} requests/s, {n} requests an arm, {failed} failed; microseconds");
     print_arms(arms.iter().map(|(name, _)| *name), &mut times);
     let busy = arms.iter().zip(&cores).map(|((name, _), cores)| {
         format!("{name} {:.0} %", (1.0 - cores.idle / cores.all.max(1.0)) * 100.0)
@@ -303,19 +190,26 @@ impl Cores {
 
 /// Resident memory while one answer in twenty is broken in some way.
 fn soak(gateway: &Server, rate: f64, seconds: f64) {
-    // A prime, so that every connection has its share of each.
-    let model = |number: usize| match number % 61 {
-        7 => "refused",
-        27 => "cut",
-        47 => "slow",
-        _ => "small",
+    let small = request("small", false);
+    let broken = ["refused", "cut", "slow"].map(|model| [false, true].map(|s| request(model, s)));
+    // A prime, and every fourth of the broken ones streamed, so that each comes in both ways.
+    let asked = |number: usize| {
+        let [refused, cut, slow] = &broken;
+        let [whole, streamed] = match number % 61 {
+            7 => refused,
+            27 => cut,
+            47 => slow,
+            _ => return small.as_slice(),
+        };
+        if number % 4 == 3 { streamed } else { whole }
     };
+    let generator = Generator { address: &gateway.address, connections: SOAK_CONNECTIONS };
     // What is allocated once is there after half a minute.
-    at_rate(&gateway.address, rate, 30.0_f64.min(seconds), model);
-    let (address, id) = (gateway.address.as_str(), gateway.child.id());
+    generator.at_rate(rate, 30.0_f64.min(seconds), asked);
+    let id = gateway.child.id();
     let (started, mut samples) = (Instant::now(), Vec::new());
-    let times = std::thread::scope(|scope| {
-        let load = scope.spawn(move || at_rate(address, rate, seconds, model));
+    let asked = std::thread::scope(|scope| {
+        let load = scope.spawn(|| generator.at_rate(rate, seconds, asked));
         while !load.is_finished() {
             samples.push(resident_kib(id));
             std::thread::sleep(Duration::from_secs(1));
@@ -327,9 +221,10 @@ fn soak(gateway: &Server, rate: f64, seconds: f64) {
         (percentile(&samples, 0.0), percentile(&samples, 0.5), percentile(&samples, 1.0));
     let took = started.elapsed().as_secs_f64();
     println!(
-        "{} requests in {took:.0} s ({:.0} a second, {rate:.0} wanted), 5 % broken",
-        times.len(),
-        times.len() as f64 / took
+        "{} requests in {took:.0} s ({:.0} a second, {rate:.0} wanted), {} without a whole 200",
+        asked.seconds.len(),
+        asked.seconds.len() as f64 / took,
+        asked.failed
     );
     println!(
         "resident MiB: least {:.1}, median {:.1}, most {:.1} ({:+.1} % to {:+.1} % of the median)",
