@@ -66,7 +66,7 @@ listen = "127.0.0.1:8080"
 [providers.openai]
 dialect = "openai"                     # or anthropic, gemini, azure, bedrock, cohere
 api_key_env = "OPENAI_API_KEY"
-# api_key_envs = ["KEY_A", "KEY_B"]    # several keys: a refused one gives way to the next
+# api_key_envs = ["KEY_A", "KEY_B"]    # several keys that share the load; a refused one rests
 # api_key_file = "openai.key"          # or in a file, relative to this one
 # api_key_command = ["pass", "show", "openai"]  # or printed by a program, at start and reload
 # retries = 0                          # further attempts after a failure that may pass, before

@@ -183,7 +183,7 @@ impl Gateway {
     ) -> Option<Bytes> {
         let provider = self.upstreams.provider(&card.provider)?;
         provider.path(Operation::CountTokens, &card.upstream_name)?;
-        let mut tries = self.upstreams.begin(&card.provider, &card.upstream_name).ok()?;
+        let mut tries = self.upstreams.begin(&card.provider, &card.upstream_name, None).ok()?;
         let (mut slot, _) = tries.next(None, Instant::now()).ok()??;
         let limits = info.limits(provider, Duration::ZERO)?;
         let call = Call {

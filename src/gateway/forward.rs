@@ -21,6 +21,7 @@ use super::{
     media::Media,
     prepare::PrepareError,
     relay::StreamStart,
+    sessions::Keys,
     settle::{ANSWERED, FINISHED, Settlement, Stop},
 };
 use crate::{
@@ -163,7 +164,9 @@ impl Gateway {
         let mut waited = Duration::ZERO;
         let mut failure: Option<UpstreamError> = None;
         let mut stop = self.stop.clone();
-        let mut tries = match self.upstreams.begin(&card.provider, &card.upstream_name) {
+        let conversation = routed.session.map(Keys::lasting);
+        let begun = self.upstreams.begin(&card.provider, &card.upstream_name, conversation);
+        let mut tries = match begun {
             Ok(tries) => tries,
             Err(error) => return Err(Failed { error, waited }),
         };

@@ -119,6 +119,11 @@ impl Keys {
         looped.into_iter().chain(whole.map(|key| (key, Turn::Instruction))).collect()
     }
 
+    /// The one that is the same in all turns.
+    pub fn lasting(self) -> u64 {
+        self.beginning
+    }
+
     /// All of them.
     pub fn all(self) -> impl Iterator<Item = u64> {
         [self.beginning, self.instruction].into_iter().chain(self.name)

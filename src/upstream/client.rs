@@ -116,12 +116,17 @@ impl Upstreams {
         self.members.iter().find(|member| member.provider.name == name)
     }
 
-    /// Opens the tries at one model.
-    pub fn begin(&self, provider: &str, model: &str) -> Result<Tries, UpstreamError> {
+    /// Opens the tries at one model; `conversation` is the same number in all its turns.
+    pub fn begin(
+        &self,
+        provider: &str,
+        model: &str,
+        conversation: Option<u64>,
+    ) -> Result<Tries, UpstreamError> {
         let Some(member) = self.find(provider) else {
             return Err(UpstreamError::Connect(format!("no provider is named `{provider}`")));
         };
-        Ok(Tries::new(Arc::clone(member), model))
+        Ok(Tries::new(Arc::clone(member), model, conversation))
     }
 
     /// What is known of a model at this moment.
@@ -369,7 +374,7 @@ mod tests {
         let provider = Provider::new("p", Api::OpenAi, url, Credential::None);
         let members = [Arc::new(Member::new(provider, ways.clone()))].into();
         let upstreams = Upstreams { members, ways };
-        let mut tries = upstreams.begin("p", "m").unwrap();
+        let mut tries = upstreams.begin("p", "m", None).unwrap();
         let (slot, _) = tries.next(None, Instant::now()).unwrap().unwrap();
         let (patience, headers) = (Duration::from_secs(20), HeaderMap::new());
         let limits =

@@ -1,9 +1,11 @@
 //! Which deployment and credential is asked next, and when nothing is left to try.
 //!
 //! Among deployments whose circuit is closed, the one with the fewest calls in flight for its
-//! weight is asked. A refused credential gives way to the next at once, and so does a deployment
-//! that fails to those that have not; a failure that may pass is retried after a pause that doubles and is drawn at random, as long as the provider's retry
-//! budget lasts: when everything fails, retries must not multiply the load.
+//! weight is asked, with one of its credentials: always the same one in a conversation, because
+//! providers keep the beginnings of prompts for one account, else one drawn at random. A refused
+//! credential gives way to another at once, and so does a deployment that fails to those that have not; a failure that may
+//! pass is retried after a pause that doubles and is drawn at random, as long as the provider's
+//! retry budget lasts: when everything fails, retries must not multiply the load.
 
 use std::{
     collections::HashMap,
@@ -144,6 +146,8 @@ impl Member {
 pub struct Tries {
     member: Arc<Member>,
     model: String,
+    /// The same number in every turn of a conversation.
+    conversation: Option<u64>,
     retries_left: u32,
     pause: Duration,
     /// Credentials refused while this request lasted.
@@ -167,7 +171,7 @@ pub struct Slot {
 type Rank = (Duration, bool, f64, f64);
 
 impl Tries {
-    pub(super) fn new(member: Arc<Member>, model: &str) -> Self {
+    pub(super) fn new(member: Arc<Member>, model: &str, conversation: Option<u64>) -> Self {
         let mut budget = locked(&member.budget);
         *budget = (*budget + 1).min(MAX_SAVED_RETRIES * REQUESTS_A_RETRY);
         drop(budget);
@@ -175,6 +179,7 @@ impl Tries {
             retries_left: member.provider.retries,
             member,
             model: model.to_owned(),
+            conversation,
             pause: FIRST_PAUSE,
             refused: Vec::new(),
             failed: Vec::new(),
@@ -287,10 +292,11 @@ impl Tries {
         let last = self.last.map(|(deployment, _)| deployment);
         let alone = self.member.provider.deployments.len() == 1;
         let mut soonest = Duration::MAX;
-        let mut best: Option<(Rank, usize, Arc<Health>)> = None;
+        let mut best: Option<(Rank, (usize, usize), Arc<Health>)> = None;
         for (at, deployment) in self.member.provider.deployments.iter().enumerate() {
-            let Some(credential) = self.credential(at, deployment, now) else { continue };
-            let stands_back = self.stands_back((at, credential), now);
+            let Some((credential, stands_back)) = self.credential(at, deployment, now) else {
+                continue;
+            };
             let health = self.member.health(at, &self.model);
             let wait = locked(&health.breaker).wait(now);
             if !wait.is_zero() {
@@ -304,25 +310,36 @@ impl Tries {
             let has_failed = last == Some(at) || self.failed.contains(&at);
             let rank = (stands_back, has_failed, load, lot);
             if best.as_ref().is_none_or(|(least, ..)| rank < *least) {
-                best = Some((rank, at, health));
+                best = Some((rank, (at, credential), health));
             }
         }
-        let Some((_, at, health)) = best else { return Err(soonest) };
-        let deployment = self.member.provider.deployments.get(at);
-        let credential =
-            deployment.and_then(|deployment| self.credential(at, deployment, now)).unwrap_or(0);
+        let Some((_, place, health)) = best else { return Err(soonest) };
         locked(&health.breaker).enter(now);
         health.enter();
-        self.last = Some((at, credential));
-        let member = Arc::clone(&self.member);
-        Ok(Slot { member, health, place: (at, credential), reported: false })
+        self.last = Some(place);
+        Ok(Slot { member: Arc::clone(&self.member), health, place, reported: false })
     }
 
-    /// The first credential that does not stand back, else the one that does so the shortest.
-    fn credential(&self, at: usize, deployment: &Deployment, now: Instant) -> Option<usize> {
-        (0..deployment.credentials.len())
+    /// The credential that stands back the shortest, and how long it does; of equals the
+    /// conversation's, or one drawn at random. `None` when all were refused while this request
+    /// lasted.
+    fn credential(
+        &self,
+        at: usize,
+        deployment: &Deployment,
+        now: Instant,
+    ) -> Option<(usize, Duration)> {
+        let count = deployment.credentials.len();
+        let first = match self.conversation {
+            _ if count < 2 => 0,
+            Some(conversation) => (conversation % count as u64) as usize,
+            None => (draw() * count as f64) as usize,
+        };
+        (first..count)
+            .chain(0..first)
             .filter(|credential| !self.refused.contains(&(at, *credential)))
-            .min_by_key(|credential| self.stands_back((at, *credential), now))
+            .map(|credential| (credential, self.stands_back((at, credential), now)))
+            .min_by_key(|(_, stands_back)| *stands_back)
     }
 }
 
@@ -429,24 +446,24 @@ mod tests {
     fn a_refused_credential_gives_way_to_the_next_without_a_pause() {
         let member = member(1, 3, 0);
         let now = Instant::now();
-        let mut tries = Tries::new(Arc::clone(&member), "m");
+        let mut tries = Tries::new(Arc::clone(&member), "m", Some(1));
         let (first, _) = tries.next(None, now).unwrap().unwrap();
-        assert_eq!(first.place, (0, 0));
+        assert_eq!(first.place, (0, 1));
         let (second, wait) = tries.next(Some(&failed(401, None)), now).unwrap().unwrap();
-        assert_eq!((second.place, wait), ((0, 1), Duration::ZERO));
+        assert_eq!((second.place, wait), ((0, 2), Duration::ZERO));
         let (third, _) = tries.next(Some(&failed(429, Some(60))), now).unwrap().unwrap();
-        assert_eq!(third.place, (0, 2));
+        assert_eq!(third.place, (0, 0));
         assert!(tries.next(Some(&failed(403, None)), now).unwrap().is_none());
         // The next request begins with the credential that stands back the shortest.
-        let mut later = Tries::new(member, "m");
+        let mut later = Tries::new(member, "m", Some(1));
         let (slot, _) = later.next(None, now + Duration::from_secs(61)).unwrap().unwrap();
-        assert_eq!(slot.place, (0, 1));
+        assert_eq!(slot.place, (0, 2));
     }
 
     #[test]
     fn retries_pause_ever_longer_and_come_to_an_end() {
         let now = Instant::now();
-        let mut tries = Tries::new(member(1, 1, 2), "m");
+        let mut tries = Tries::new(member(1, 1, 2), "m", None);
         let _first = tries.next(None, now).unwrap().unwrap();
         let error = failed(503, None);
         let (_, one) = tries.next(Some(&error), now).unwrap().unwrap();
@@ -460,7 +477,7 @@ mod tests {
     fn a_providers_wish_to_wait_is_granted_unless_it_is_too_long() {
         let now = Instant::now();
         for (seconds, expected) in [(3, Some(3)), (60, None)] {
-            let mut tries = Tries::new(member(1, 1, 1), "m");
+            let mut tries = Tries::new(member(1, 1, 1), "m", None);
             let _first = tries.next(None, now).unwrap().unwrap();
             let next = tries.next(Some(&failed(503, Some(seconds))), now).unwrap();
             assert_eq!(next.map(|(_, wait)| wait.as_secs()), expected);
@@ -471,7 +488,7 @@ mod tests {
     fn a_wish_to_wait_is_granted_when_other_credentials_failed_after_it() {
         let now = Instant::now();
         for (deployments, credentials) in [(1, 2), (2, 1)] {
-            let mut tries = Tries::new(member(deployments, credentials, 1), "m");
+            let mut tries = Tries::new(member(deployments, credentials, 1), "m", None);
             let (first, _) = tries.next(None, now).unwrap().unwrap();
             let (second, wait) = tries.next(Some(&failed(429, Some(3))), now).unwrap().unwrap();
             assert_eq!(wait, Duration::ZERO);
@@ -484,11 +501,12 @@ mod tests {
     #[test]
     fn a_deployment_that_was_told_to_wait_is_asked_after_the_others() {
         let (member, now) = (member(2, 1, 0), Instant::now());
-        let mut tries = Tries::new(Arc::clone(&member), "m");
+        let mut tries = Tries::new(Arc::clone(&member), "m", None);
         let (told, _) = tries.next(None, now).unwrap().unwrap();
         let _second = tries.next(Some(&failed(429, Some(30))), now).unwrap().unwrap();
         for _ in 0..10 {
-            let (slot, _) = Tries::new(Arc::clone(&member), "m").next(None, now).unwrap().unwrap();
+            let (slot, _) =
+                Tries::new(Arc::clone(&member), "m", None).next(None, now).unwrap().unwrap();
             assert_ne!(slot.place, told.place);
         }
     }
@@ -500,7 +518,7 @@ mod tests {
         let error = UpstreamError::RateLimited { retry_after: None };
         let mut retried = 0;
         for _ in 0..200 {
-            let mut tries = Tries::new(Arc::clone(&member), "m");
+            let mut tries = Tries::new(Arc::clone(&member), "m", None);
             let _slot = tries.next(None, now).unwrap().unwrap();
             retried += usize::from(tries.next(Some(&error), now).unwrap().is_some());
         }
@@ -514,11 +532,11 @@ mod tests {
         let now = Instant::now();
         let mut slots = Vec::new();
         for _ in 0..10 {
-            let mut tries = Tries::new(Arc::clone(&member), "m");
+            let mut tries = Tries::new(Arc::clone(&member), "m", None);
             slots.push(tries.next(None, now).unwrap().unwrap().0);
         }
         assert_eq!(slots.iter().filter(|slot| slot.place.0 == 0).count(), 5);
-        let mut tries = Tries::new(Arc::clone(&member), "m");
+        let mut tries = Tries::new(Arc::clone(&member), "m", None);
         let (mut slot, _) = tries.next(None, now).unwrap().unwrap();
         let error = UpstreamError::Cut("x".to_owned());
         slot.failed(&error);
@@ -527,10 +545,28 @@ mod tests {
     }
 
     #[test]
+    fn the_credentials_of_a_deployment_share_its_load_and_a_conversation_keeps_its_own() {
+        let (member, now) = (member(1, 3, 0), Instant::now());
+        let asked_by = |conversation| {
+            let mut tries = Tries::new(Arc::clone(&member), "m", conversation);
+            tries.next(None, now).unwrap().unwrap().0.place.1
+        };
+        for conversation in 0..6 {
+            assert_eq!(asked_by(Some(conversation)), conversation as usize % 3);
+        }
+        let mut asked = [0; 3];
+        for _ in 0..600 {
+            asked[asked_by(None)] += 1;
+        }
+        // 200 each, with a standard deviation of 12.
+        assert!(asked.iter().all(|times| *times > 120), "{asked:?}");
+    }
+
+    #[test]
     fn a_deployment_that_fails_gives_way_at_once_to_those_that_have_not() {
         let now = Instant::now();
         let error = UpstreamError::Connect("refused".to_owned());
-        let mut tries = Tries::new(member(3, 1, 0), "m");
+        let mut tries = Tries::new(member(3, 1, 0), "m", None);
         let (first, _) = tries.next(None, now).unwrap().unwrap();
         let mut asked = vec![first.place.0];
         for _ in 0..2 {
@@ -549,13 +585,13 @@ mod tests {
         let now = Instant::now();
         let error = UpstreamError::Connect("refused".to_owned());
         for _ in 0..5 {
-            let mut tries = Tries::new(Arc::clone(&member), "m");
+            let mut tries = Tries::new(Arc::clone(&member), "m", None);
             let (mut slot, _) = tries.next(None, now).unwrap().unwrap();
             slot.failed(&error);
         }
-        let refused = Tries::new(Arc::clone(&member), "m").next(None, now).unwrap_err();
+        let refused = Tries::new(Arc::clone(&member), "m", None).next(None, now).unwrap_err();
         let UpstreamError::CircuitOpen { retry_after } = refused else { panic!("{refused}") };
         assert!(retry_after > Duration::from_secs(8), "{retry_after:?}");
-        assert!(Tries::new(member, "other").next(None, now).unwrap().is_some());
+        assert!(Tries::new(member, "other", None).next(None, now).unwrap().is_some());
     }
 }

@@ -89,11 +89,12 @@ pub struct Asked {
     pub failed: usize,
 }
 
-/// Who is asked, and by how many connections at most.
+/// Who is asked, and by how many connections.
 pub struct Generator<'a> {
     /// `127.0.0.1:PORT`
     pub address: &'a str,
-    /// One is opened when all others wait for their answers; at the bound, what is due waits.
+    /// As many are open all the time, whatever becomes of single ones, so that what a server keeps
+    /// for each is the same from beginning to end. When all wait for their answers, what is due waits.
     pub connections: usize,
 }
 
@@ -112,6 +113,9 @@ impl Generator<'_> {
         seconds: f64,
         request: impl Fn(usize) -> &'r [u8],
     ) -> Asked {
+        let open = || Connection::open(self.address).expect("the server listens");
+        let mut idle: Vec<Connection> = (0..self.connections).map(|_| open()).collect();
+        let mut busy: Vec<Connection> = Vec::new();
         let start = Instant::now();
         let end = start + Duration::from_secs_f64(seconds);
         // Without a rate all is due at once, until the time is over.
@@ -119,19 +123,26 @@ impl Generator<'_> {
             true => start + Duration::from_secs_f64(number as f64 / rate),
             false => Instant::now(),
         };
-        let (mut idle, mut busy): (Vec<Connection>, Vec<Connection>) = (Vec::new(), Vec::new());
         let (mut asked, mut sent) = (Asked::default(), 0);
         loop {
             let mut next = due(sent);
-            while next < end && busy.len() < self.connections && next <= Instant::now() {
-                busy.push(self.sent(idle.pop(), request(sent), next));
+            while next < end
+                && next <= Instant::now()
+                && let Some(mut connection) = idle.pop()
+            {
+                if connection.send(request(sent), next).is_err() {
+                    // The server has closed it since.
+                    connection = open();
+                    connection.send(request(sent), next).expect("the server takes a request");
+                }
+                busy.push(connection);
                 sent += 1;
                 next = due(sent);
             }
             if next >= end && busy.is_empty() {
                 return asked;
             }
-            let wakes = (next < end && busy.len() < self.connections).then_some(next);
+            let wakes = (next < end && !idle.is_empty()).then_some(next);
             let ready = readable(&busy, wakes);
             // From the back: the last one takes the place of the one that is removed.
             for place in ready.into_iter().rev() {
@@ -143,21 +154,9 @@ impl Generator<'_> {
                 asked.seconds.push(done.due.elapsed().as_secs_f64());
                 asked.failed += usize::from(received.is_err() || !done.is_good());
                 let closed = header(&done.answer, "connection") == Some("close");
-                idle.extend((received.is_ok() && !closed).then_some(done));
+                idle.push(if received.is_ok() && !closed { done } else { open() });
             }
         }
-    }
-
-    /// The request, sent over this connection, or over a new one where the server has closed it.
-    fn sent(&self, idle: Option<Connection>, request: &[u8], due: Instant) -> Connection {
-        if let Some(mut connection) = idle
-            && connection.send(request, due).is_ok()
-        {
-            return connection;
-        }
-        let mut connection = Connection::open(self.address).expect("the server listens");
-        connection.send(request, due).expect("the server takes a request");
-        connection
     }
 }
 

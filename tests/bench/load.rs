@@ -25,7 +25,7 @@ use std::{
 use generator::{Asked, Connection, Generator, request};
 use server::{Server, percentile, print_arms, word_after};
 
-/// Connections that the generator keeps.
+/// Connections of the generator.
 const CONNECTIONS: usize = 16;
 /// Those of the soak, where slow answers hold some.
 const SOAK_CONNECTIONS: usize = 256;

@@ -1,5 +1,7 @@
 //! Credentials, deployments, retries, breakers and orders: who is asked, and how often.
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
 
 use crate::house::{House, header, json_of};
@@ -50,15 +52,37 @@ async fn served_by(house: &House, fields: serde_json::Value) -> (String, String)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_key_gives_way_to_the_next() {
+async fn a_refused_key_gives_way_to_another_and_rests() {
     for status in [401, 402, 403, 429] {
         let keys = format!("api_key_envs = [\"TEST_KEY_bad-{status}\", \"TEST_KEY_good\"]");
         let house = house(&keys, "", "", "").await;
-        let first = served_by(&house, json!({})).await;
-        assert_eq!(first, ("small".to_owned(), "2".to_owned()), "{status}");
-        let second = served_by(&house, json!({})).await;
-        assert_eq!(second, ("small".to_owned(), "1".to_owned()), "the refused key stands back");
+        // Each call draws its key, until the bad one has been drawn.
+        for _ in 0..40 {
+            assert_eq!(served_by(&house, json!({})).await.0, "small", "{status}");
+        }
+        assert_eq!(house.upstream.requests().len(), 41, "the bad key was asked once");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversation_keeps_its_key_and_conversations_share_them() {
+    let house = house("api_key_envs = [\"TEST_KEY_a\", \"TEST_KEY_b\"]", "", "", "").await;
+    let mut keys = BTreeSet::new();
+    for subject in 0..24 {
+        let begun = json!({"role": "user", "content": format!("Tell me of number {subject}.")});
+        let answer = json!({"role": "assistant", "content": "It is a number."});
+        let again = json!({"role": "user", "content": "And what else?"});
+        served_by(&house, json!({"model": "auto", "messages": [begun]})).await;
+        served_by(&house, json!({"model": "auto", "messages": [begun, answer, again]})).await;
+        let asked = house.upstream.requests();
+        let key = |back: usize| {
+            let headers = &asked[asked.len() - back].headers;
+            headers.iter().find(|(name, _)| name == "authorization").unwrap().1.clone()
+        };
+        assert_eq!(key(1), key(2), "{subject}");
+        keys.insert(key(1));
+    }
+    assert_eq!(keys.len(), 2, "24 conversations miss a key once in eight million times");
 }
 
 #[tokio::test(flavor = "multi_thread")]
