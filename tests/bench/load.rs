@@ -216,6 +216,9 @@ fn soak(gateway: &Server, rate: f64, seconds: f64) {
         }
         load.join().unwrap_or_default()
     });
+    // Growth shows between the ends, whatever single samples do.
+    let tenth = samples.len().div_ceil(10);
+    let (first, last) = (middle(&samples[..tenth]), middle(&samples[samples.len() - tenth..]));
     samples.sort_by(f64::total_cmp);
     let (least, median, most) =
         (percentile(&samples, 0.0), percentile(&samples, 0.5), percentile(&samples, 1.0));
@@ -234,6 +237,18 @@ fn soak(gateway: &Server, rate: f64, seconds: f64) {
         (least / median - 1.0) * 100.0,
         (most / median - 1.0) * 100.0
     );
+    println!(
+        "median of the first tenth {:.1}, of the last {:.1} ({:+.1} %)",
+        first / 1024.0,
+        last / 1024.0,
+        (last / first - 1.0) * 100.0
+    );
+}
+
+fn middle(samples: &[f64]) -> f64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    percentile(&sorted, 0.5)
 }
 
 /// `VmRSS` of a process.
